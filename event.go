@@ -1,0 +1,46 @@
+package muster
+
+// A FactKind says what a fact is about.
+type FactKind uint8
+
+const (
+	FactExecution FactKind = iota + 1 // an execution was created, changed or deleted
+	FactJob
+	FactThing
+	FactThingType
+	FactGroup
+	FactMembership
+)
+
+// A Fact is one entry of the feed: something that was committed. Notices, events and webhooks are
+// made from facts.
+type Fact struct {
+	Kind FactKind
+
+	// For FactExecution: which one, from which status to which (NoStatus: did not exist, or is gone),
+	// its version after, whether a cancel was forced, and what its device has to be told. Details are
+	// read from the execution itself; those of a deleted one are carried here.
+	Thing   ThingName
+	Job     JobID
+	Number  int64
+	From    Status
+	To      Status
+	Version int64
+	Forced  bool
+	Notice  Notice
+	Details Pairs
+
+	// For the other kinds: Before and After are the row as JSON text, empty when it did not or does
+	// not exist; Name is the name of the row, Thing and Group those of a membership.
+	Name   string
+	Group  GroupName
+	Before string
+	After  string
+}
+
+// An Entry is what one durable batch told, in commit order.
+type Entry struct {
+	Seq   uint64 // without gaps
+	At    Time
+	Facts []Fact
+}

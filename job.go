@@ -1,0 +1,258 @@
+package muster
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// JobID is 1..64 of [a-zA-Z0-9_-].
+type JobID string
+
+// A JobStatus is the state of a job (state-machine.md §1).
+type JobStatus uint8
+
+const (
+	NoJobStatus JobStatus = iota
+	JobScheduled
+	JobInProgress
+	JobCompleted
+	JobCanceled
+	JobDeleting
+	numJobStatus
+)
+
+var jobStatusNames = [numJobStatus]string{"", "SCHEDULED", "IN_PROGRESS", "COMPLETED", "CANCELED", "DELETION_IN_PROGRESS"}
+
+func (s JobStatus) String() string {
+	if s < numJobStatus {
+		return jobStatusNames[s]
+	}
+	return "?"
+}
+
+// ParseJobStatus reads a job status as the wire spells it.
+func ParseJobStatus(s string) (JobStatus, bool) {
+	for i := JobScheduled; i < numJobStatus; i++ {
+		if jobStatusNames[i] == s {
+			return i, true
+		}
+	}
+	return NoJobStatus, false
+}
+
+// Active reports whether the job may still change its executions by itself.
+func (s JobStatus) Active() bool { return s == JobScheduled || s == JobInProgress }
+
+// A Selection says whether a job reaches things that join its groups later.
+type Selection uint8
+
+const (
+	Snapshot Selection = iota
+	Continuous
+)
+
+func (s Selection) String() string {
+	if s == Continuous {
+		return "CONTINUOUS"
+	}
+	return "SNAPSHOT"
+}
+
+// A Target is one thing or one thing group with all groups below it.
+type Target struct {
+	Thing ThingName `json:",omitempty"`
+	Group GroupName `json:",omitempty"`
+}
+
+// Limits of jobs (events-and-limits.md §2).
+const (
+	MaxTargets         = 100
+	MaxDocumentBytes   = 32768
+	MaxActiveJobs      = 100_000
+	MaxDeletingJobs    = 10
+	MaxPackageVersions = 25
+	MaxRetries         = 10
+	PendingShown       = 10
+	PendingShownWindow = 15 // with jobs that are in their maintenance window
+)
+
+// A Job is what the operator asked for and how far it has come. Its document is kept beside it.
+type Job struct {
+	ID        JobID
+	Seq       uint64 // order of creation in the store
+	Status    JobStatus
+	Selection Selection
+	Targets   []Target
+
+	Description   string
+	Namespace     string
+	ReasonCode    string
+	Comment       string
+	ForceCanceled bool
+
+	Settings   Settings
+	Scheduling *Scheduling
+
+	TemplateARN                string
+	Parameters                 Pairs // documentParameters
+	DestinationPackageVersions []string
+	DocumentSource             string // as given; empty when the document came inline
+
+	Created   Time
+	Updated   Time
+	Completed Time
+	// Ended is when the job was canceled; the executions it takes along are stamped with it, whenever
+	// the sweep reaches them.
+	Ended Time
+
+	// Rolling is set while targets are still to be rolled out, Sweeping while executions are still
+	// to be canceled or deleted: both make the job concurrent.
+	Rolling  bool
+	Sweeping bool
+	// RolledOut is the number of Targets, from the first, that the rollout is done with.
+	RolledOut int
+}
+
+// Settings are the configurations that UpdateJob can change and templates keep.
+type Settings struct {
+	Presign *Presign         `json:",omitempty"`
+	Rollout *Rollout         `json:",omitempty"`
+	Abort   []AbortCriterion `json:",omitempty"`
+	Timeout *Timeout         `json:",omitempty"`
+	Retry   []RetryCriterion `json:",omitempty"`
+}
+
+// Presign is presignedUrlConfig.
+type Presign struct {
+	RoleARN   string
+	ExpiresIn time.Duration // 0: not given, which means an hour
+}
+
+// Timeout is timeoutConfig. InProgress is 0 when the configuration was given empty.
+type Timeout struct{ InProgress time.Duration }
+
+// Document is a job document: the text devices get, and the text before parameters were put in.
+type Document struct {
+	Text   string
+	Source string // before substitution; empty when nothing was substituted
+}
+
+// Before is the document before parameter substitution.
+func (d Document) Before() string {
+	if d.Source != "" {
+		return d.Source
+	}
+	return d.Text
+}
+
+// CheckDocument says whether text can be a job document: JSON, in UTF-8, of at most 32768 bytes.
+func CheckDocument(text string) error {
+	switch {
+	case len(text) > MaxDocumentBytes:
+		return Errorf(Invalid, "The job document has %d bytes; at most %d are allowed", len(text), MaxDocumentBytes)
+	case !utf8.ValidString(text):
+		return Errorf(Invalid, "The job document is not valid UTF-8")
+	case !json.Valid([]byte(text)):
+		return Errorf(Invalid, "The job document is not valid JSON")
+	case !strings.HasPrefix(strings.TrimLeft(text, " \t\r\n"), "{"):
+		return Errorf(Invalid, "The job document must be a JSON object")
+	}
+	return nil
+}
+
+// InProgressTimeout is the length of the in-progress timer, 0 for none.
+func (j *Job) InProgressTimeout() time.Duration {
+	if j.Settings.Timeout == nil {
+		return 0
+	}
+	return j.Settings.Timeout.InProgress
+}
+
+// Concurrent is isConcurrent: the job is rolling out or canceling.
+func (j *Job) Concurrent() bool { return j.Rolling || j.Sweeping }
+
+// Settle returns e as the job's present state leaves it, before the sweep that makes it durable has
+// reached it (design §7): gone when the job is being deleted, canceled when the job was.
+func (j *Job) Settle(e Execution) (settled Execution, present bool) {
+	switch {
+	case j.Status == JobDeleting:
+		return e, false
+	case j.Status == JobCanceled && (e.Status == Queued || e.Status == InProgress && j.ForceCanceled):
+		settled, _ = e.Cancel(j.ForceCanceled, j.Ended)
+		return settled, true
+	}
+	return e, true
+}
+
+// Offers reports whether a device is shown the pending e of this job: queued ones only while the job
+// is in progress, never those of a job with a namespace (state-machine.md §4).
+func (j *Job) Offers(e Execution) bool {
+	if j.Namespace != "" {
+		return false
+	}
+	settled, ok := j.Settle(e)
+	if !ok || settled.Status.Terminal() {
+		return false
+	}
+	return settled.Status == InProgress || j.Status == JobInProgress || j.Status == JobCompleted
+}
+
+// Cancel marks the job canceled at now. A canceled job can be canceled again with force, to end what
+// is in progress (state-machine.md §1).
+func (j Job) Cancel(force bool, reason, comment string, now Time) (Job, error) {
+	switch {
+	case j.Status.Active():
+	case j.Status == JobCanceled && force && !j.ForceCanceled:
+	default:
+		return j, Errorf(Invalid, "Job %s is %s and cannot be canceled", j.ID, j.Status)
+	}
+	j.Status = JobCanceled
+	j.ForceCanceled = force
+	if reason != "" {
+		j.ReasonCode = reason
+	}
+	if comment != "" {
+		j.Comment = comment
+	}
+	j.Ended, j.Updated, j.Completed = now, now, now
+	j.Rolling, j.Sweeping = false, true
+	return j, nil
+}
+
+// Delete marks the job as being deleted.
+func (j Job) Delete(force bool, now Time) (Job, error) {
+	switch {
+	case j.Status == JobDeleting:
+		return j, Errorf(InvalidTransition, "Job %s is being deleted already", j.ID)
+	case j.Status.Active() && !force:
+		return j, Errorf(InvalidTransition, "Job %s is %s; cancel it first or delete it with force", j.ID, j.Status)
+	}
+	j.Status = JobDeleting
+	j.Updated = now
+	j.Rolling, j.Sweeping = false, true
+	return j, nil
+}
+
+// Counts are a job's executions by status, attempts included (design §7).
+type Counts [NumStatus]int64
+
+// Pending is the number of executions that are not over.
+func (c Counts) Pending() int64 { return c[Queued] + c[InProgress] }
+
+// Add counts a change.
+func (c *Counts) Add(ch Change) {
+	if ch.Before.Status != NoStatus {
+		c[ch.Before.Status]--
+	}
+	if ch.After.Status != NoStatus {
+		c[ch.After.Status]++
+	}
+}
+
+// Finished reports whether a job with these counts is complete: a SNAPSHOT job whose rollout is done
+// and whose executions are all over. A CONTINUOUS job never is, by itself.
+func (j *Job) Finished(c Counts) bool {
+	return j.Status == JobInProgress && j.Selection == Snapshot && !j.Rolling && c.Pending() == 0
+}

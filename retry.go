@@ -1,0 +1,43 @@
+package muster
+
+// RetryCriterion is one entry of jobExecutionsRetryConfig.
+type RetryCriterion struct {
+	FailureType string // FAILED, TIMED_OUT or ALL
+	Retries     int64  // 0..10
+}
+
+// MaxRetryCriteria is the number of entries a retry configuration may have.
+const MaxRetryCriteria = 2
+
+// checkRetry: jobExecutionsRetryConfig (state-machine.md §7). ALL is one budget for both types, so it
+// cannot stand beside another entry.
+func checkRetry(list []RetryCriterion) error {
+	const member = "jobExecutionsRetryConfig.criteriaList"
+	if n := len(list); n < 1 || n > MaxRetryCriteria {
+		return Errorf(Invalid, "%s has %d entries; it must have between 1 and %d", member, n, MaxRetryCriteria)
+	}
+	total := int64(0)
+	for i, c := range list {
+		switch c.FailureType {
+		case "FAILED", "TIMED_OUT", "ALL":
+		default:
+			return Errorf(Invalid, "%s.failureType is %q; it must be FAILED, TIMED_OUT or ALL", entry(member, i), c.FailureType)
+		}
+		if err := checkRange(entry(member, i)+".numberOfRetries", c.Retries, 0, MaxRetries); err != nil {
+			return err
+		}
+		total += c.Retries
+	}
+	if len(list) == 2 {
+		switch a, b := list[0].FailureType, list[1].FailureType; {
+		case a == b:
+			return Errorf(Invalid, "%s has failureType %s twice; each may be given once", member, a)
+		case a == "ALL" || b == "ALL":
+			return Errorf(Invalid, "%s has failureType %s beside %s; ALL must be the only entry", member, a, b)
+		}
+	}
+	if total > MaxRetries {
+		return Errorf(Invalid, "%s has %d retries in all; at most %d are allowed", member, total, MaxRetries)
+	}
+	return nil
+}
