@@ -1,0 +1,85 @@
+// Package engine does what is asked (one method per operation) and what time brings (the loop). Each
+// act is a short story: load, decide by the rules of package muster, keep. It knows no JSON, topic,
+// HTTP status, key or SQL.
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"muster"
+	"muster/internal/store"
+)
+
+// A Clock tells the engine's time. It never goes back.
+type Clock interface{ Now() muster.Time }
+
+// Documents fetches a job document from where documentSource points.
+type Documents interface {
+	Fetch(ctx context.Context, source string) (text string, err error)
+}
+
+// Options are what an Engine needs beside its store.
+type Options struct {
+	Clock     Clock
+	Documents Documents // nil: documentSource is refused
+	Log       *slog.Logger
+}
+
+// An Engine is the jobs service without its doors.
+type Engine struct {
+	store store.Store
+	clock Clock
+	docs  Documents
+	log   *slog.Logger
+
+	wake chan struct{} // something may be due
+}
+
+// New makes an engine over a store. Run starts its loop.
+func New(s store.Store, o Options) *Engine {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Engine{store: s, clock: o.Clock, docs: o.Documents, log: o.Log, wake: make(chan struct{}, 1)}
+}
+
+// update is store.Update with one moment for everything fn does.
+func (g *Engine) update(ctx context.Context, on store.Keys, fn func(tx store.Tx, now muster.Time) error) error {
+	return g.store.Update(ctx, on, func(tx store.Tx) error { return fn(tx, g.clock.Now()) })
+}
+
+// rouse makes the loop look for work.
+func (g *Engine) rouse() {
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+}
+
+// SystemClock is the real time, held back from going back.
+type SystemClock struct {
+	mu   sync.Mutex
+	last muster.Time
+}
+
+// Now is the present moment, never before one it returned earlier.
+func (c *SystemClock) Now() muster.Time {
+	now := muster.At(time.Now())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = max(c.last, now)
+	return c.last
+}
+
+// Now is the engine's time.
+func (g *Engine) Now() muster.Time { return g.clock.Now() }
+
+// Page and the filters are the store's, so that doors need not know the store.
+type (
+	Page        = store.Page
+	ThingFilter = store.ThingFilter
+	JobFilter   = store.JobFilter
+)

@@ -1,0 +1,85 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"muster"
+	"muster/internal/store"
+)
+
+const (
+	// slice bounds how many executions one transaction of the loop touches: about 2 ms of the writer's
+	// time, so that device calls never wait long behind a rollout or a sweep.
+	slice = 512
+	// dueAtOnce bounds how many deadlines one transaction looks at.
+	dueAtOnce = 32
+	// retryAfter is how long the loop rests after the store refused.
+	retryAfter = time.Second
+)
+
+// Run does what falls due until ctx ends.
+func (g *Engine) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		next, err := g.Tick(ctx)
+		var wait <-chan time.Time
+		switch {
+		case err != nil && ctx.Err() == nil:
+			g.log.Error("background work failed; it will be tried again", "error", err)
+			wait = time.After(retryAfter)
+		case next != 0:
+			// A deadline of another process's making is noticed within a minute even if nobody tells.
+			wait = time.After(min(next.Sub(g.clock.Now()), time.Minute))
+		}
+		select {
+		case <-ctx.Done():
+		case <-g.wake:
+		case <-wait:
+		}
+	}
+}
+
+// Tick does all that is due now, slice by slice, and returns when the next thing falls due, 0 for never.
+func (g *Engine) Tick(ctx context.Context) (next muster.Time, err error) {
+	for ctx.Err() == nil {
+		done := 0
+		err := g.update(ctx, store.Keys{}, func(tx store.Tx, now muster.Time) error {
+			budget := slice
+			due := tx.Due(now, dueAtOnce)
+			done = 0
+			for _, d := range due {
+				if budget <= 0 {
+					break
+				}
+				spent, err := g.work(tx, d, now, budget)
+				if err != nil {
+					return err
+				}
+				budget -= spent + 1
+				done++
+			}
+			next = tx.NextDue()
+			return nil
+		})
+		if err != nil || done == 0 {
+			return next, err
+		}
+	}
+	return next, ctx.Err()
+}
+
+// work does a slice of what a deadline asks for. The deadline is replaced by where the work goes on,
+// or gone when it is done.
+func (g *Engine) work(tx store.Tx, d store.Deadline, now muster.Time, budget int) (spent int, err error) {
+	switch d.Kind {
+	case store.Rollout:
+		return rollout(tx, d, now, budget)
+	case store.Sweep:
+		return sweep(tx, d, now, budget)
+	case store.Delete:
+		return remove(tx, d, now, budget)
+	}
+	g.log.Error("a deadline of unknown kind is dropped", "kind", d.Kind, "subject", d.Subject)
+	tx.Delete(d)
+	return 0, nil
+}

@@ -1,0 +1,89 @@
+package engine
+
+import (
+	"muster"
+	"muster/internal/store"
+)
+
+// offered says which executions of a queue a device is shown, by the present state of their jobs.
+func offered(tx store.Reader) func(muster.Execution) bool {
+	return func(e muster.Execution) bool {
+		job, ok := tx.Job(e.Job)
+		return ok && job.Offers(e)
+	}
+}
+
+// keep is the only way a changed queue reaches the store: it derives what the device has to be told
+// from the queue before and after, so that no act can forget it, and completes jobs that the changes
+// were the last of. It returns the queue as it is now.
+func keep(tx store.Tx, q muster.Queue, now muster.Time, changes ...muster.Change) muster.Queue {
+	return keepAs(tx, q, now, offered(tx), changes...)
+}
+
+// keepAs is keep for acts that follow a change of the job itself: shown says what the device could see
+// before that change.
+func keepAs(tx store.Tx, q muster.Queue, now muster.Time, shown func(muster.Execution) bool, changes ...muster.Change) muster.Queue {
+	if len(changes) == 0 {
+		return q
+	}
+	after := q.With(changes...)
+	tx.Keep(q.Thing, muster.Compare(q, after, shown), changes...)
+	for i := range changes {
+		c := &changes[i]
+		pending := c.After.Status == muster.Queued || c.After.Status == muster.InProgress
+		if !pending && c.Before.Status != muster.NoStatus {
+			settleJob(tx, c.Before.Job, now)
+		}
+	}
+	return after
+}
+
+// settleJob completes a job whose last execution has ended.
+func settleJob(tx store.Tx, id muster.JobID, now muster.Time) {
+	job, ok := tx.Job(id)
+	if !ok || job.Status != muster.JobInProgress || !job.Finished(tx.Counts(id)) {
+		return
+	}
+	done := *job
+	done.Status = muster.JobCompleted
+	done.Completed, done.Updated = now, now
+	tx.Put(store.Job{Job: &done})
+}
+
+// thing loads a registered thing's queue.
+func thing(tx store.Reader, name muster.ThingName) (muster.Queue, error) {
+	q, ok := tx.Queue(name)
+	if !ok {
+		return q, muster.Errorf(muster.NotFound, "Thing %s does not exist", name)
+	}
+	return q, nil
+}
+
+// found is an execution that a request names: as it is stored, and as the state of its job leaves it.
+type found struct {
+	job     *muster.Job
+	stored  muster.Execution
+	settled muster.Execution
+}
+
+// find loads an execution, pending or over. number 0 is the latest.
+func find(tx store.Reader, q muster.Queue, id muster.JobID, number int64) (found, error) {
+	job, ok := tx.Job(id)
+	if ok {
+		f := found{job: job}
+		if i := q.Find(id, number); i >= 0 {
+			f.stored = q.Executions[i]
+		} else {
+			f.stored, ok = tx.Execution(id, q.Thing, number)
+		}
+		if ok {
+			if f.settled, ok = job.Settle(f.stored); ok {
+				return f, nil
+			}
+		}
+	}
+	if number != 0 {
+		return found{}, muster.Errorf(muster.NotFound, "Thing %s has no execution %d of job %s", q.Thing, number, id)
+	}
+	return found{}, muster.Errorf(muster.NotFound, "Thing %s has no execution of job %s", q.Thing, id)
+}

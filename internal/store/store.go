@@ -1,0 +1,199 @@
+// Package store is the seam between the engine and what keeps its rows. A store knows nothing of
+// rules: it keeps what it is told, finds it again, and makes one act look like one moment. It never
+// derives a status, a queue order is the one that package muster defines, and time is whatever the
+// rows say.
+package store
+
+import (
+	"context"
+	"iter"
+
+	"muster"
+)
+
+// Keys name the things, jobs and groups whose rows an Update writes. Other rows may be read at their
+// last committed state. Stores without row locks ignore them.
+type Keys struct {
+	Things []muster.ThingName
+	Jobs   []muster.JobID
+	Groups []muster.GroupName
+}
+
+// A Store keeps rows durably.
+//
+// Errors are *muster.Error of kind Unavailable when durability cannot be promised (a full disk, a
+// failed sync, a closed store), or whatever the given function returned.
+type Store interface {
+	// Update runs fn so that it and every other Update on the same keys appear to happen one at a time,
+	// and returns once what it wrote is durable. fn may run more than once; it must touch nothing but tx.
+	// Many Updates may share one commit. When fn returns an error nothing it wrote is kept, and the
+	// error is returned once everything fn could see is durable.
+	Update(ctx context.Context, on Keys, fn func(Tx) error) error
+
+	// View runs fn on a committed state that does not change meanwhile, and returns once everything fn
+	// could see is durable. fn must be short: on some stores writers wait for it.
+	View(ctx context.Context, fn func(Reader) error) error
+
+	// Feed returns up to limit entries after the one numbered after, in commit order, none skipped.
+	// The feed is kept for a bounded time; when entries after it are gone the first returned number is
+	// larger than after+1.
+	Feed(ctx context.Context, after uint64, limit int) ([]muster.Entry, error)
+
+	// Changed delivers after commits: at least once after the last of them, many may share one delivery.
+	Changed() <-chan struct{}
+
+	// Backup writes a consistent copy of the store into dir, which must not exist, while the store is in use.
+	Backup(ctx context.Context, dir string) error
+
+	// Check verifies what is kept (counters against a recount, queues, indexes, the feed) and reports
+	// each problem as a sentence.
+	Check(ctx context.Context, problem func(string)) error
+
+	// Health is nil while the store can promise durability.
+	Health() error
+
+	// Close makes everything acknowledged durable and releases the store.
+	Close() error
+}
+
+// A Page asks for part of a list. After is empty for the first page, or what the last page returned as
+// next; Limit is at least 1. An after that the list never returned is an error of kind Invalid.
+type Page struct {
+	After string
+	Limit int
+}
+
+// A Row is something that Put keeps and Delete removes, found by the fields that name it.
+type Row interface{ row() }
+
+type (
+	// Thing and the other rows without more text are the nouns of package muster.
+	Thing     struct{ muster.Thing }
+	ThingType struct{ muster.ThingType }
+	Group     struct{ muster.Group }
+	Member    struct{ muster.Membership }
+	Template  struct{ muster.Template }
+	// Job replaces the job row. Deleting it deletes its document and every execution it has left,
+	// without telling of each; the engine deletes pending executions by Keep before.
+	Job struct{ *muster.Job }
+	// Document is the document of a job.
+	Document struct {
+		Job muster.JobID
+		muster.Document
+	}
+	// Tags are all tags of a resource; empty ones delete the row.
+	Tags struct {
+		Of   muster.Ref
+		Tags muster.Pairs
+	}
+	// Deadline is something to be done at a time; its name is all fields but Cursor.
+	Deadline struct {
+		Due     muster.Time
+		Kind    DeadlineKind
+		Subject string // a job id: what the kind says
+		Cursor  string // how far the work has come
+	}
+)
+
+func (Thing) row()     {}
+func (ThingType) row() {}
+func (Group) row()     {}
+func (Member) row()    {}
+func (Template) row()  {}
+func (Job) row()       {}
+func (Document) row()  {}
+func (Tags) row()      {}
+func (Deadline) row()  {}
+
+// A DeadlineKind says what is due.
+type DeadlineKind uint8
+
+const (
+	Rollout DeadlineKind = iota + 1 // materialise executions of job Subject
+	Sweep                           // cancel what a canceled job Subject takes along
+	Delete                          // delete executions of job Subject, then the job
+)
+
+// A Reader finds rows. A method that cannot read because the store fails returns its zero value and
+// the surrounding View or Update returns the failure instead of what its function returned; so "not
+// found" needs no second error.
+type Reader interface {
+	Thing(muster.ThingName) (muster.Thing, bool)
+	// Things lists things in an order that never changes. The filter is part of what a page's token
+	// belongs to. A page may be short, even empty, and still have a next.
+	Things(ThingFilter, Page) (things []muster.Thing, next string, err error)
+	ThingType(muster.TypeName) (muster.ThingType, bool)
+	// ThingTypes lists by name.
+	ThingTypes(Page) (types []muster.ThingType, next string, err error)
+	Group(muster.GroupName) (muster.Group, bool)
+	// Groups lists by name; with parent, only its direct children.
+	Groups(parent muster.GroupName, p Page) (groups []muster.Group, next string, err error)
+	// Members lists a group's own things in an order that never changes.
+	Members(muster.GroupName, Page) (members []muster.Membership, next string, err error)
+	// GroupsOf returns the groups that a thing is directly in, by name.
+	GroupsOf(muster.ThingName) []muster.Membership
+	Template(muster.TemplateID) (muster.Template, bool)
+	// Templates lists by id.
+	Templates(Page) (templates []muster.Template, next string, err error)
+	Tags(muster.Ref) muster.Pairs
+
+	// Job returns the job row, which the caller must not change.
+	Job(muster.JobID) (*muster.Job, bool)
+	Document(muster.JobID) (muster.Document, bool)
+	// Jobs lists newest first.
+	Jobs(JobFilter, Page) (jobs []*muster.Job, next string, err error)
+	// Targeting yields the CONTINUOUS jobs in progress that name the group as a target.
+	Targeting(muster.GroupName) iter.Seq[*muster.Job]
+	// JobCount is the number of jobs with a status.
+	JobCount(muster.JobStatus) int
+	// Counts are the job's executions by status.
+	Counts(muster.JobID) muster.Counts
+
+	// Queue is the thing's pending executions in contract order; ok is false for a thing that is not
+	// registered and has none.
+	Queue(muster.ThingName) (q muster.Queue, ok bool)
+	// Execution finds one execution, pending or over; number 0 is the latest.
+	Execution(job muster.JobID, thing muster.ThingName, number int64) (muster.Execution, bool)
+	// ExecutionsOfJob lists a job's executions, attempts included, in an order that never changes;
+	// status NoStatus means all.
+	ExecutionsOfJob(muster.JobID, muster.Status, Page) (es []muster.Execution, next string, err error)
+	// ExecutionsOfThing lists a thing's executions, newest job first; job "" means all jobs.
+	ExecutionsOfThing(muster.ThingName, muster.JobID, muster.Status, Page) (es []muster.Execution, next string, err error)
+
+	// Due returns up to limit deadlines not after t, earliest first. Two calls in one transaction see
+	// the same answer.
+	Due(t muster.Time, limit int) []Deadline
+	// NextDue is the earliest deadline of all, 0 if there is none.
+	NextDue() muster.Time
+}
+
+// A Tx reads and writes within one Update, and sees what it wrote itself.
+type Tx interface {
+	Reader
+	// NextSeq returns a number larger than any returned before in a committed Update.
+	NextSeq() uint64
+	// NextNumber is a number larger than that of any execution the thing ever had of the job, deleted
+	// ones included; 1 if it had none. It stays the same until Keep creates the execution.
+	NextNumber(muster.JobID, muster.ThingName) int64
+	Put(Row)
+	Delete(Row)
+	// Keep stores changes of one thing's executions, in the order given, and tells the feed of them with
+	// the notice. The thing need not be registered any more.
+	Keep(thing muster.ThingName, notice muster.Notice, changes ...muster.Change)
+}
+
+// A ThingFilter chooses things. Empty fields choose all.
+type ThingFilter struct {
+	Type      muster.TypeName
+	Attribute string
+	Value     string
+	Prefix    bool // Value is a prefix of the attribute's value
+}
+
+// A JobFilter chooses jobs. Zero fields choose all.
+type JobFilter struct {
+	Status    muster.JobStatus
+	Selection *muster.Selection
+	Group     muster.GroupName // jobs that name the group as a target
+	Namespace string
+}
