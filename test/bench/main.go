@@ -1,0 +1,159 @@
+// Command bench measures Muster against yardsticks that run in the same run.
+//
+// Absolute figures move by tens of percent between sessions of one machine;
+// ratios taken side by side hold. So every row is measured next to its
+// yardstick, in random order, several times, and medians are compared. The
+// yardsticks are part of this program: a raw log, a naive Pebble layout, an
+// empty HTTP handler. rows.go lists what is claimed.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if childMain(os.Args) {
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(log)
+	times := flags.Int("rounds", 3, "how often each row and its yardstick are measured; fewer than 3 says little")
+	seconds := flags.Float64("seconds", 2, "length of one timed measurement")
+	only := flags.String("run", "", "measure only rows whose \"ID what\" matches this `regexp`")
+	jsonFile := flags.String("json", "", "also write results to this `file`")
+	dir := flags.String("dir", "", "where to put data; a directory of its own is made in it and removed (default the temporary directory)")
+	things := flags.Int("things", 1_000_000, "executions in the stores")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	match, err := regexp.Compile(*only)
+	if err != nil {
+		return err
+	}
+	switch {
+	case *times < 1 || *seconds <= 0:
+		return errors.New("-rounds and -seconds must be positive")
+	case *things < 1 || *things > 9_999_999:
+		return errors.New("-things must lie between 1 and 9,999,999")
+	case flags.NArg() > 0:
+		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	b, err := newBench(*dir, *things, *seconds)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+
+	var chosen []Row
+	for _, row := range rows(b) {
+		if match.MatchString(row.ID + " " + row.What) {
+			chosen = append(chosen, row)
+		}
+	}
+	if len(chosen) == 0 {
+		return fmt.Errorf("no row matches %q", *only)
+	}
+	m := describeMachine(b.Dir)
+	fmt.Fprintf(out, "%s\n%d rounds of %v s, %s things\n\n", m, *times, *seconds, thousands(int64(*things)))
+
+	r := runner{rounds: *times, rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), log: log, settle: syncDisks}
+	results, err := r.run(ctx, chosen)
+	if err != nil {
+		return err
+	}
+	if err := writeTable(out, results); err != nil {
+		return err
+	}
+	if *jsonFile != "" {
+		return writeJSON(*jsonFile, report{time.Now().UTC(), m, *times, *seconds, *things, results})
+	}
+	return nil
+}
+
+type report struct {
+	At      time.Time `json:"at"`
+	Machine machine   `json:"machine"`
+	Rounds  int       `json:"rounds"`
+	Seconds float64   `json:"seconds"`
+	Things  int       `json:"things"`
+	Rows    []Result  `json:"rows"`
+}
+
+func writeJSON(path string, r report) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o644)
+}
+
+// Bench is one run: where its data lives, how large it is, and the processes
+// that its meters share.
+type Bench struct {
+	Dir     string
+	Things  int
+	Seconds float64
+
+	children map[string]*Child
+	closers  []func()
+}
+
+func newBench(parent string, things int, seconds float64) (*Bench, error) {
+	dir, err := os.MkdirTemp(parent, "bench-")
+	if err != nil {
+		return nil, err
+	}
+	return &Bench{Dir: dir, Things: things, Seconds: seconds, children: map[string]*Child{}}, nil
+}
+
+// child returns the child called key, starting the service if it is not yet
+// running; fresh says that it has just been started. Its directory is its own.
+func (b *Bench) child(ctx context.Context, key, service string) (c *Child, fresh bool, err error) {
+	if c := b.children[key]; c != nil {
+		return c, false, nil
+	}
+	dir := filepath.Join(b.Dir, key)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, false, err
+	}
+	c, err = startChild(ctx, service, Settings{Dir: dir, Things: b.Things})
+	if err != nil {
+		return nil, false, err
+	}
+	b.children[key] = c
+	b.onClose(c.Kill) // its data goes with it, so there is nothing to close in order
+	return c, true, nil
+}
+
+func (b *Bench) onClose(f func()) { b.closers = append(b.closers, f) }
+
+// Close ends what the meters started and removes what they wrote.
+func (b *Bench) Close() error {
+	for _, f := range b.closers {
+		f()
+	}
+	return os.RemoveAll(b.Dir)
+}
