@@ -60,7 +60,7 @@ func (g *Engine) CreateTemplate(ctx context.Context, n NewTemplate) (muster.Temp
 	if len(t.DestinationPackageVersions) > muster.MaxPackageVersions {
 		return t, muster.Errorf(muster.Invalid, "destinationPackageVersions has %d entries; at most %d are allowed", len(t.DestinationPackageVersions), muster.MaxPackageVersions)
 	}
-	if _, err := muster.ParseScheduling("", "", "", t.Windows, muster.Continuous, g.clock.Now()); err != nil {
+	if err := muster.CheckWindows("maintenanceWindows", t.Windows); err != nil {
 		return t, err
 	}
 	err := g.update(ctx, store.Keys{}, func(tx store.Tx, now muster.Time) error {

@@ -1,0 +1,330 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"muster"
+	"muster/internal/store"
+	"muster/internal/store/pebblestore"
+)
+
+var update = flag.Bool("update", false, "rewrite the histories in testdata")
+
+// handClock moves only when told.
+type handClock struct{ now muster.Time }
+
+func (c *handClock) Now() muster.Time { return c.now }
+
+// A teller replays a history: each line that is not indented is an act, the indented lines below it
+// are what was told because of it.
+type teller struct {
+	t     *testing.T
+	store store.Store
+	clock *handClock
+	*Engine
+	fed uint64
+	out strings.Builder
+}
+
+// start is when every history begins.
+var start = muster.At(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+
+func newTeller(t *testing.T) *teller {
+	s, err := pebblestore.Open(pebblestore.Options{Memory: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	clock := &handClock{start}
+	return &teller{t: t, store: s, clock: clock, Engine: New(s, Options{Clock: clock})}
+}
+
+func TestHistories(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no histories", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h := newTeller(t)
+			for line := range strings.Lines(string(text)) {
+				line = strings.TrimRight(line, "\n")
+				if strings.HasPrefix(line, "  ") {
+					continue
+				}
+				fmt.Fprintln(&h.out, line)
+				if line != "" && !strings.HasPrefix(line, "#") {
+					h.act(strings.Fields(line))
+				}
+			}
+			if err := h.store.Check(context.Background(), func(problem string) { t.Error("check:", problem) }); err != nil {
+				t.Error(err)
+			}
+			if got := h.out.String(); *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if got != string(text) {
+				t.Errorf("the history went another way:\n%s", firstDifference(string(text), got))
+			}
+		})
+	}
+}
+
+func firstDifference(want, got string) string {
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range g {
+		if i >= len(w) || w[i] != g[i] {
+			old := "(end)"
+			if i < len(w) {
+				old = w[i]
+			}
+			return fmt.Sprintf("line %d\nwant %s\ngot  %s", i+1, old, g[i])
+		}
+	}
+	return "the file goes on after the history ended"
+}
+
+func (h *teller) say(format string, args ...any) { fmt.Fprintf(&h.out, "  "+format+"\n", args...) }
+
+func (h *teller) act(words []string) {
+	ctx := context.Background()
+	args, opts := split(words)
+	var err error
+	switch cmd := args[0]; cmd {
+	case "thing":
+		for _, name := range args[1:] {
+			_, err = h.CreateThing(ctx, muster.Thing{Name: muster.ThingName(name), Type: muster.TypeName(opts["type"])})
+		}
+	case "group":
+		_, err = h.CreateGroup(ctx, muster.Group{Name: muster.GroupName(args[1]), Parent: muster.GroupName(opts["in"])}, "")
+	case "join", "leave", "move":
+		for _, name := range args[2:] {
+			group := muster.GroupName(args[1])
+			switch thing := muster.ThingName(name); cmd {
+			case "join":
+				err = h.AddToGroup(ctx, group, thing)
+			case "leave":
+				err = h.RemoveFromGroup(ctx, group, thing)
+			default:
+				err = h.UpdateGroupsOfThing(ctx, thing, []muster.GroupName{group}, []muster.GroupName{muster.GroupName(opts["from"])})
+			}
+		}
+	case "delete-thing":
+		err = h.DeleteThing(ctx, muster.ThingName(args[1]), nil)
+	case "delete-group":
+		err = h.DeleteGroup(ctx, muster.GroupName(args[1]), nil)
+	case "job":
+		document := `{"operation":"test"}`
+		n := NewJob{ID: muster.JobID(args[1]), Document: &document, Targets: targets(args[2:])}
+		if opts["selection"] == "continuous" {
+			n.Selection = muster.Continuous
+		}
+		if opts["timeout"] != "" {
+			d, _ := time.ParseDuration(opts["timeout"])
+			n.Settings.Timeout = &muster.Timeout{InProgress: d}
+		}
+		if opts["start"] != "" {
+			n.Scheduling = &SchedulingInput{Start: opts["start"]}
+		}
+		_, err = h.CreateJob(ctx, n)
+	case "associate":
+		_, err = h.AssociateTargets(ctx, muster.JobID(args[1]), targets(args[2:]), "")
+	case "cancel-job":
+		_, err = h.CancelJob(ctx, muster.JobID(args[1]), opts["force"] != "", "", "")
+	case "delete-job":
+		err = h.DeleteJob(ctx, muster.JobID(args[1]), opts["force"] != "")
+	case "report":
+		status, _ := muster.ParseStatus(args[3])
+		r := muster.Report{Status: status, ExpectedVersion: number(opts["expect"]), Step: step(opts["step"]), Details: detailsOf(opts["details"])}
+		if n := number(opts["number"]); n != nil {
+			r.Number = *n
+		}
+		_, err = h.Report(ctx, muster.ThingName(args[1]), muster.JobID(args[2]), r)
+	case "start-next":
+		var e muster.Execution
+		var ok bool
+		if e, ok, err = h.StartNext(ctx, muster.ThingName(args[1]), Start{Step: step(opts["step"]), Details: detailsOf(opts["details"])}); err == nil {
+			h.answer(e, ok)
+		}
+	case "next":
+		var e muster.Execution
+		var ok bool
+		if e, ok, err = h.DescribeNext(ctx, muster.ThingName(args[1])); err == nil {
+			h.answer(e, ok)
+		}
+	case "describe":
+		var e muster.Execution
+		if e, err = h.DescribeForDevice(ctx, muster.ThingName(args[1]), muster.JobID(args[2]), 0); err == nil {
+			h.answer(e, true)
+		}
+	case "pending":
+		var all []muster.Execution
+		if all, err = h.Pending(ctx, muster.ThingName(args[1])); err == nil {
+			h.say("pending %s", list(all))
+		}
+	case "executions":
+		var rows []muster.Execution
+		if rows, _, err = h.ExecutionsOfJob(ctx, muster.JobID(args[1]), 0, Page{Limit: 100}); err == nil {
+			for _, e := range rows {
+				h.say("%s %s#%d %s v%d", e.Thing, e.Job, e.Number, e.Status, e.Version)
+			}
+		}
+	case "cancel":
+		err = h.CancelExecution(ctx, muster.ThingName(args[1]), muster.JobID(args[2]), opts["force"] != "", number(opts["expect"]), nil)
+	case "delete":
+		err = h.DeleteExecution(ctx, muster.ThingName(args[1]), muster.JobID(args[2]), *number(args[3]), opts["force"] != "")
+	case "advance":
+		d, _ := time.ParseDuration(args[1])
+		h.clock.now = h.clock.now.Add(d)
+	case "tick":
+		_, err = h.Tick(ctx)
+	case "status":
+		var v JobView
+		if v, err = h.DescribeJob(ctx, muster.JobID(args[1])); err == nil {
+			h.say("%s %s%s", v.ID, v.Status, counts(v.Counts))
+		}
+	default:
+		h.t.Fatalf("the history says %q, which is no act", cmd)
+	}
+	var known *muster.Error
+	switch {
+	case errors.As(err, &known) && known.Execution != nil:
+		h.say("error %s: %s (%s v%d)", known.Kind, known.Message, known.Execution.Status, known.Execution.Version)
+	case errors.As(err, &known):
+		h.say("error %s: %s", known.Kind, known.Message)
+	case err != nil:
+		h.t.Fatal(err)
+	}
+	h.told()
+}
+
+// told prints what the feed has since the last act.
+func (h *teller) told() {
+	entries, err := h.store.Feed(context.Background(), h.fed, 1000)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if entry.Seq != h.fed+1 {
+			h.t.Errorf("the feed jumps from %d to %d", h.fed, entry.Seq)
+		}
+		h.fed = entry.Seq
+		for _, f := range entry.Facts {
+			if f.Kind != muster.FactExecution {
+				continue
+			}
+			h.say("%s %s#%d %s -> %s v%d%s", f.Thing, f.Job, f.Number, orNone(f.From), orNone(f.To), f.Version, map[bool]string{true: " forced"}[f.Forced])
+			if f.Notice.List {
+				all, _ := h.Pending(context.Background(), f.Thing)
+				h.say("notify %s %s", f.Thing, list(all))
+			}
+			if f.Notice.Next {
+				e, ok, _ := h.DescribeNext(context.Background(), f.Thing)
+				h.say("notify-next %s %s", f.Thing, one(e, ok))
+			}
+		}
+	}
+}
+
+func (h *teller) answer(e muster.Execution, ok bool) { h.say("answer %s", one(e, ok)) }
+
+func one(e muster.Execution, ok bool) string {
+	if !ok {
+		return "none"
+	}
+	return fmt.Sprintf("%s#%d %s v%d", e.Job, e.Number, e.Status, e.Version)
+}
+
+func list(all []muster.Execution) string {
+	if len(all) == 0 {
+		return "none"
+	}
+	var parts []string
+	for _, e := range all {
+		parts = append(parts, fmt.Sprintf("%s#%d:%s", e.Job, e.Number, e.Status))
+	}
+	return strings.Join(parts, " ")
+}
+
+func orNone(s muster.Status) string {
+	if s == muster.NoStatus {
+		return "none"
+	}
+	return s.String()
+}
+
+func counts(c muster.Counts) string {
+	var b strings.Builder
+	for s := muster.Queued; s < muster.NumStatus; s++ {
+		if c[s] != 0 {
+			fmt.Fprintf(&b, " %s=%d", s, c[s])
+		}
+	}
+	return b.String()
+}
+
+func split(words []string) (args []string, opts map[string]string) {
+	opts = map[string]string{}
+	for _, w := range words {
+		if name, value, ok := strings.Cut(w, "="); ok {
+			opts[name] = value
+		} else if w == "force" || w == "continuous" {
+			opts[map[string]string{"force": "force", "continuous": "selection"}[w]] = w
+		} else {
+			args = append(args, w)
+		}
+	}
+	return args, opts
+}
+
+func targets(words []string) (out []muster.Target) {
+	for _, w := range words {
+		if group, ok := strings.CutPrefix(w, "@"); ok {
+			out = append(out, muster.Target{Group: muster.GroupName(group)})
+		} else {
+			out = append(out, muster.Target{Thing: muster.ThingName(w)})
+		}
+	}
+	return out
+}
+
+func number(s string) *int64 {
+	if s == "" {
+		return nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		panic(err)
+	}
+	return &n
+}
+
+func step(s string) muster.StepTimer {
+	if s == "" {
+		return muster.StepTimer{}
+	}
+	return muster.StepTimer{Set: true, Minutes: *number(s)}
+}
+
+func detailsOf(s string) *muster.Pairs {
+	if s == "" {
+		return nil
+	}
+	name, value, _ := strings.Cut(s, ":")
+	p := muster.MakePairs(name, value)
+	return &p
+}
