@@ -64,7 +64,7 @@ func (g *Engine) CreateJob(ctx context.Context, n NewJob) (muster.Job, error) {
 		made.Status, made.Rolling = muster.JobInProgress, true
 		due := now
 		if made.Scheduling != nil && made.Scheduling.StartAt > now {
-			made.Status, due = muster.JobScheduled, made.Scheduling.StartAt
+			made.Status, made.Rolling, due = muster.JobScheduled, false, made.Scheduling.StartAt
 		}
 		tx.Put(store.Job{Job: &made})
 		tx.Put(store.Document{Job: made.ID, Document: doc})

@@ -30,12 +30,12 @@ func rollout(tx store.Tx, d store.Deadline, now muster.Time, budget int) (spent 
 		return 0, err
 	}
 	job, ok := tx.Job(muster.JobID(d.Subject))
-	if !ok || job.Seq != c.Job || !job.Rolling {
+	if !ok || job.Seq != c.Job || !job.Rolling && job.Status != muster.JobScheduled {
 		return 0, nil
 	}
 	next := *job
 	if next.Status == muster.JobScheduled {
-		next.Status, next.Updated = muster.JobInProgress, now
+		next.Status, next.Rolling, next.Updated = muster.JobInProgress, true, now
 		tx.Put(store.Job{Job: &next})
 	}
 	job = &next

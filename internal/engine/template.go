@@ -48,6 +48,9 @@ func (g *Engine) CreateTemplate(ctx context.Context, n NewTemplate) (muster.Temp
 			t.DestinationPackageVersions = v.DestinationPackageVersions
 		}
 	} else {
+		if (n.Inline == nil) == (t.DocumentSource == "") {
+			return t, muster.Errorf(muster.Invalid, "Exactly one of document, documentSource and jobArn must be given")
+		}
 		doc, err := g.newDocument(ctx, NewJob{Document: n.Inline, DocumentSource: t.DocumentSource})
 		if err != nil {
 			return t, err

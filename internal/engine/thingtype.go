@@ -110,6 +110,18 @@ func (g *Engine) DeleteThingType(ctx context.Context, name muster.TypeName) erro
 		if !t.Deprecated {
 			return muster.Errorf(muster.Invalid, "Thing type %s is not deprecated; deprecate it before deleting it", name)
 		}
+		for after := ""; ; {
+			things, next, err := tx.Things(store.ThingFilter{Type: name}, store.Page{After: after, Limit: 1})
+			if err != nil {
+				return err
+			}
+			if len(things) > 0 {
+				return muster.Errorf(muster.Invalid, "Thing type %s is the type of things, %s among them; give them another type first", name, things[0].Name)
+			}
+			if after = next; next == "" {
+				break
+			}
+		}
 		tx.Put(store.Tags{Of: muster.Ref{Kind: muster.RefType, Name: string(name)}})
 		tx.Delete(store.ThingType{ThingType: t})
 		return nil

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"muster/internal/server"
+)
+
+type importCmd struct {
+	File     string `arg:"" help:"JSON lines; - is the standard input."`
+	Endpoint string `placeholder:"URL" default:"http://127.0.0.1:8080" help:"The running server to import into (default ${default})."`
+	Store    string `placeholder:"DIR" help:"Import into the store of a stopped server instead; it is made if there is none."`
+	Atomic   bool   `help:"Import nothing if any line is bad. Without it bad lines are named and the rest is imported."`
+	signing
+}
+
+// Help shows the lines, and the exit codes, which scripts need.
+func (*importCmd) Help() string {
+	return `Each line is one JSON object. What a line uses must be above it, or be there already:
+
+  {"thingType":{"thingTypeName":"lamp","thingTypeDescription":"…","searchableAttributes":["site"]}}
+  {"thingGroup":{"thingGroupName":"hall","parentGroupName":"house","attributes":{"floor":"1"}}}
+  {"thing":{"thingName":"lamp-1","thingTypeName":"lamp","attributes":{"site":"north"},"thingGroupNames":["hall"]}}
+  {"membership":{"thingName":"lamp-1","thingGroupName":"hall"}}
+
+A line that says what is there already changes nothing, so an import can be repeated.
+Exit code 0: every line was taken; 1: lines were refused; 2: the import failed.`
+}
+
+// progressEvery is how many lines lie between two words about progress.
+const progressEvery = 100_000
+
+// Run imports a file.
+func (c *importCmd) Run(ctx context.Context, w world) error {
+	in := w.stdin
+	if c.File != "-" {
+		f, err := os.Open(c.File)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in = f
+	}
+	in = &progress{r: in, say: func(lines int) { fmt.Fprintf(w.stderr, "%s lines read\n", grouped(lines)) }}
+	var report server.ImportReport
+	var err error
+	if c.Store != "" {
+		report, err = server.Import(ctx, c.Store, in, c.Atomic, warnings(w))
+	} else {
+		report, err = c.online(ctx, in)
+	}
+	for _, e := range report.Errors {
+		fmt.Fprintf(w.stderr, "line %d: %s\n", e.Line, e.Error)
+	}
+	if more := report.Refused - len(report.Errors); more > 0 {
+		fmt.Fprintf(w.stderr, "and %s more\n", count(more, "line"))
+	}
+	if report.Lines > 0 {
+		fmt.Fprintf(w.stdout, "%s: made %s, %s, %s and %s; %s unchanged, %s refused\n",
+			count(report.Lines, "line"), count(report.Things, "thing"), count(report.ThingTypes, "thing type"), count(report.ThingGroups, "thing group"),
+			count(report.Memberships, "membership"), grouped(report.Unchanged), grouped(report.Refused))
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("the import stopped: %w", err)
+	case report.Refused > 0:
+		return exit(exitProblems)
+	}
+	return nil
+}
+
+func (c *importCmd) online(ctx context.Context, in io.Reader) (report server.ImportReport, err error) {
+	a, err := c.post(ctx, c.Endpoint, "/_muster/import?atomic="+strconv.FormatBool(c.Atomic), "application/x-ndjson", in)
+	if err != nil {
+		return report, err
+	}
+	// A refusal of the whole request has a message, and no lines were looked at.
+	if json.Unmarshal(a.body, &report) != nil || report.Errors == nil {
+		return server.ImportReport{}, a.refusal()
+	}
+	if report.Message != "" {
+		return report, errors.New(report.Message)
+	}
+	return report, nil
+}
+
+// progress counts the lines that pass.
+type progress struct {
+	r     io.Reader
+	lines int
+	say   func(lines int)
+}
+
+func (p *progress) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	before := p.lines
+	p.lines += bytes.Count(b[:n], []byte{'\n'})
+	if p.lines/progressEvery > before/progressEvery {
+		p.say(p.lines / progressEvery * progressEvery)
+	}
+	return n, err
+}
+
+// count is a number of something.
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return grouped(n) + " " + what
+}
+
+// grouped is a number with its thousands set apart.
+func grouped(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"muster/internal/server"
+)
+
+// groups are the headings of the flags.
+var groups = []kong.Group{
+	{Key: "listen", Title: "Where to listen:", Description: "An address is HOST:PORT, :PORT or PORT; port 0 is any free one. Without a host it means this machine alone as long as nothing authenticates, and every interface otherwise."},
+	{Key: "store", Title: "What to keep, and where:"},
+	{Key: "auth", Title: "Who may ask:"},
+	{Key: "aws", Title: "What to look like:"},
+	{Key: "documents", Title: "Where job documents come from:"},
+	{Key: "log", Title: "What to tell:"},
+	{Key: "sign", Title: "How to sign, for a server that asks for it:"},
+}
+
+type serveCmd struct {
+	HTTP     string `name:"http" group:"listen" placeholder:"ADDRESS" default:":8080" env:"MUSTER_HTTP" help:"Plain HTTP, both planes (default ${default}; empty for none)."`
+	Control  string `name:"http-control" group:"listen" placeholder:"ADDRESS" env:"MUSTER_HTTP_CONTROL" help:"Plain HTTP for the control plane alone: operators."`
+	Data     string `name:"http-data" group:"listen" placeholder:"ADDRESS" env:"MUSTER_HTTP_DATA" help:"Plain HTTP for the data plane alone: devices."`
+	HTTPS    string `name:"https" group:"listen" placeholder:"ADDRESS" env:"MUSTER_HTTPS" help:"HTTP over TLS, both planes."`
+	TLSCert  string `group:"listen" placeholder:"FILE" env:"MUSTER_TLS_CERT" help:"Certificate chain for --https, PEM."`
+	TLSKey   string `group:"listen" placeholder:"FILE" env:"MUSTER_TLS_KEY" help:"Its private key, PEM."`
+	Insecure bool   `group:"listen" env:"MUSTER_INSECURE" help:"Let other machines in although nothing authenticates: everybody who can reach the port may act for every device."`
+	AddrFile string `group:"listen" placeholder:"FILE" env:"MUSTER_ADDR_FILE" help:"Write the addresses to FILE as JSON once they are open, such as {\"http\":\"127.0.0.1:43211\"}."`
+
+	Store string `group:"store" placeholder:"STORE" default:"pebble:./muster-data" env:"MUSTER_STORE" help:"pebble:DIR keeps everything in a directory, memory forgets at the end (default ${default})."`
+
+	Auth        string `group:"auth" enum:"none,sigv4" placeholder:"none|sigv4" default:"none" env:"MUSTER_AUTH" help:"none, or sigv4: requests must be signed as for AWS (default ${default})."`
+	Credentials string `group:"auth" placeholder:"FILE" env:"MUSTER_CREDENTIALS" help:"Access keys for --auth sigv4, JSON: {\"keys\":[{\"accessKeyId\":\"…\",\"secretAccessKey\":\"…\",\"planes\":[\"data\"],\"readOnly\":false}]}. Read again when it changes."`
+
+	Account  string `group:"aws" placeholder:"ID" default:"123456789012" env:"MUSTER_ACCOUNT" help:"Account of all ARNs (default ${default})."`
+	Region   string `group:"aws" placeholder:"NAME" default:"us-east-1" env:"MUSTER_REGION" help:"Region of ARNs and signatures (default ${default})."`
+	Endpoint string `group:"aws" placeholder:"HOST[:PORT]" env:"MUSTER_ENDPOINT" help:"What DescribeEndpoint answers (default: the host that was asked)."`
+	REST     string `name:"rest" group:"aws" enum:"auto,always,never" placeholder:"auto|always|never" default:"auto" env:"MUSTER_REST" help:"When device operations answer in the plain REST form: auto, for unsigned requests that accept application/json; always, for unsigned ones; never (default ${default})."`
+
+	DocumentsDir   string `group:"documents" placeholder:"DIR" env:"MUSTER_DOCUMENTS_DIR" help:"Directory that a documentSource may name files of."`
+	S3Endpoint     string `name:"s3-endpoint" group:"documents" placeholder:"URL" env:"MUSTER_S3_ENDPOINT,AWS_ENDPOINT_URL_S3" help:"Object store that speaks S3 (default: AWS)."`
+	S3Region       string `name:"s3-region" group:"documents" placeholder:"NAME" env:"MUSTER_S3_REGION,AWS_REGION,AWS_DEFAULT_REGION" help:"Its region (default: --region)."`
+	S3AccessKeyID  string `name:"s3-access-key-id" group:"documents" placeholder:"ID" env:"MUSTER_S3_ACCESS_KEY_ID,AWS_ACCESS_KEY_ID" help:"Key with which documents are read and URLs for devices are signed. Without it S3 is not used."`
+	S3SecretKey    string `name:"s3-secret-access-key" group:"documents" placeholder:"SECRET" env:"MUSTER_S3_SECRET_ACCESS_KEY,AWS_SECRET_ACCESS_KEY" help:"Its secret. Better given by the environment: flags can be seen by others."`
+	S3SessionToken string `name:"s3-session-token" group:"documents" placeholder:"TOKEN" env:"MUSTER_S3_SESSION_TOKEN,AWS_SESSION_TOKEN" help:"Its session token, if it has one."`
+
+	LogFormat string `group:"log" enum:"text,json" placeholder:"text|json" default:"text" env:"MUSTER_LOG_FORMAT" help:"text or json (default ${default})."`
+	LogLevel  string `group:"log" enum:"debug,info,warn,error" placeholder:"LEVEL" default:"info" env:"MUSTER_LOG_LEVEL" help:"debug (every request), info, warn or error (default ${default})."`
+}
+
+// Help is what muster serve --help says below the flags' summary.
+func (*serveCmd) Help() string {
+	return `Every flag can be given as a variable: --http-data is MUSTER_HTTP_DATA.
+
+SIGINT and SIGTERM stop the server once the requests it has are answered, for at most ten seconds; a second signal ends it at once. SIGHUP reads credentials and certificate again.`
+}
+
+func (c *serveCmd) config(log *slog.Logger) (server.Config, error) {
+	switch {
+	case c.HTTP == "" && c.Control == "" && c.Data == "" && c.HTTPS == "":
+		return server.Config{}, errors.New("there is nothing to listen on: give one of --http, --http-control, --http-data and --https")
+	case c.HTTPS != "" && (c.TLSCert == "" || c.TLSKey == ""):
+		return server.Config{}, errors.New("--https needs a certificate and its key: --tls-cert FILE --tls-key FILE")
+	case c.Auth == "sigv4" && c.Credentials == "":
+		return server.Config{}, errors.New("--auth sigv4 needs access keys: --credentials FILE")
+	case c.Auth == "none" && c.Credentials != "":
+		return server.Config{}, errors.New("--credentials is given, but --auth is none: say --auth sigv4 to ask for signatures")
+	}
+	config := server.Config{
+		HTTP: c.HTTP, Control: c.Control, Data: c.Data, HTTPS: c.HTTPS, TLSCert: c.TLSCert, TLSKey: c.TLSKey, Insecure: c.Insecure,
+		Store: c.Store, Account: c.Account, Region: c.Region, Credentials: c.Credentials, REST: c.REST, Endpoint: c.Endpoint,
+		DocumentsDir: c.DocumentsDir, Log: log,
+	}
+	if c.S3AccessKeyID != "" {
+		config.S3 = &server.S3{Endpoint: c.S3Endpoint, Region: c.S3Region,
+			AccessKeyID: c.S3AccessKeyID, SecretAccessKey: c.S3SecretKey, SessionToken: c.S3SessionToken}
+	} else if c.S3Endpoint != "" {
+		log.Warn("an S3 endpoint without keys is not used", "endpoint", c.S3Endpoint)
+	}
+	return config, nil
+}
+
+// Run serves until a signal.
+func (c *serveCmd) Run(ctx context.Context, w world) error {
+	log := logger(w.stderr, c.LogFormat, c.LogLevel)
+	config, err := c.config(log)
+	if err != nil {
+		return err
+	}
+	if c.AddrFile != "" {
+		// Whoever waits for the file must not find the addresses of the run before.
+		if err := os.Remove(c.AddrFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("the old address file is in the way: %w", err)
+		}
+	}
+	s, err := server.New(config)
+	if err != nil {
+		return err
+	}
+	if c.AddrFile != "" {
+		if err := writeAddrs(c.AddrFile, s.Addrs()); err != nil {
+			return errors.Join(fmt.Errorf("the addresses cannot be written: %w", err), s.Close())
+		}
+	}
+	c.greet(w.stdout, log, s)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hangups:
+				if err := s.Reload(); err != nil {
+					log.Error("what was to be read again stays as it was", "error", err)
+				}
+			}
+		}
+	}()
+	return s.Run(ctx)
+}
+
+// greet tells a person, or a log that machines read, where the server is and who may come in.
+func (c *serveCmd) greet(w io.Writer, log *slog.Logger, s *server.Server) {
+	addrs := s.Addrs()
+	access := "requests must be signed with a key of " + c.Credentials
+	switch {
+	case s.Authenticates():
+	case s.LoopbackOnly():
+		access = "nothing authenticates, so only this machine can connect (--auth sigv4 opens it to others)"
+	default:
+		access = "nothing authenticates and other machines can connect: everybody who can may act for every device"
+	}
+	if c.LogFormat == "json" {
+		log.Info("listening", "addresses", addrs, "store", c.Store, "access", access, "version", version())
+		return
+	}
+	fmt.Fprintf(w, "muster %s\n", version())
+	for _, kind := range []struct{ name, scheme, says string }{
+		{"http", "http", ""}, {"https", "https", ""}, {"control", "http", "  control plane"}, {"data", "http", "  data plane"},
+	} {
+		if at, ok := addrs[kind.name]; ok {
+			fmt.Fprintf(w, "  listen  %s://%s%s\n", kind.scheme, at, kind.says)
+		}
+	}
+	data := "in memory: forgotten when the server stops"
+	if dir, ok := strings.CutPrefix(c.Store, "pebble:"); ok {
+		data = dir
+	}
+	fmt.Fprintf(w, "  data    %s\n  access  %s\n", data, access)
+	for _, name := range []string{"http", "control"} {
+		if at, ok := addrs[name]; ok {
+			fmt.Fprintf(w, "  try     %saws iot create-thing --thing-name lamp --region %s --endpoint-url http://%s\n", c.dummyKeys(), c.Region, reachable(at))
+			break
+		}
+	}
+	fmt.Fprintln(w)
+}
+
+// dummyKeys is what the AWS CLI must be given where nobody looks at its signatures.
+func (c *serveCmd) dummyKeys() string {
+	if c.Auth == "none" {
+		return "AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any "
+	}
+	return ""
+}
+
+// reachable is an address as a client on this machine would write it.
+func reachable(at string) string {
+	host, port, err := net.SplitHostPort(at)
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return at
+}
+
+// writeAddrs writes the addresses in one step: a reader finds all of them or no file.
+func writeAddrs(file string, addrs map[string]string) error {
+	text, err := json.Marshal(addrs)
+	if err != nil {
+		return err
+	}
+	temp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"-*")
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(append(text, '\n'))
+	if err = errors.Join(err, temp.Chmod(0o644), temp.Close()); err == nil {
+		err = os.Rename(temp.Name(), file)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temp.Name()))
+	}
+	return nil
+}

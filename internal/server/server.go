@@ -1,0 +1,261 @@
+// Package server makes one process of the rooms: it opens the store, starts the engine's loop, puts the
+// AWS face and Muster's own endpoints behind listeners, and takes all of it down again in order. It
+// reads no flags and no environment: a Config says everything.
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"muster/internal/awsapi"
+	"muster/internal/awsapi/wire"
+	"muster/internal/engine"
+	"muster/internal/store"
+)
+
+// Config says what to serve, and where. The zero value serves both planes over a store in memory, on a
+// free port of loopback.
+type Config struct {
+	// HTTP, Control and Data are addresses of plain HTTP: HTTP serves both planes, the others one each.
+	// HTTPS serves both planes over TLS. Empty ones are not listened on; if all are, HTTP takes a free port.
+	//
+	// An address is HOST:PORT, :PORT or PORT; port 0 is any free one. Without a host it means loopback as
+	// long as nothing authenticates, and every interface otherwise.
+	HTTP, Control, Data, HTTPS string
+	TLSCert, TLSKey            string // PEM files, for HTTPS
+	// Insecure allows listening beyond loopback although nothing authenticates.
+	Insecure bool
+
+	Store string // "memory" (also if empty) or "pebble:DIR"
+
+	Account string // default 123456789012
+	Region  string // default us-east-1
+	// Credentials is a file of access keys. With it every request must be signed with one of them.
+	Credentials string
+	REST        string // auto (default), always or never: when the documented REST form is spoken
+	Endpoint    string // what DescribeEndpoint answers; empty: the Host of the request
+
+	DocumentsDir string // documents that a documentSource may name by path; empty: none
+	S3           *S3    // where documents in S3 are and URLs are signed for; nil: S3 is not used
+
+	// Grace is how long requests may go on when the server is told to stop. Default 10 s.
+	Grace time.Duration
+	Log   *slog.Logger
+}
+
+// S3 is a store of objects that speaks S3.
+type S3 struct {
+	Endpoint                                   string // empty: AWS
+	Region                                     string
+	AccessKeyID, SecretAccessKey, SessionToken string
+}
+
+// A Server is one running muster. New makes it listen, Run serves.
+type Server struct {
+	config      Config
+	log         *slog.Logger
+	now         func() time.Time // real time: of signatures, socket deadlines and durations in the log
+	store       store.Store
+	engine      *engine.Engine
+	api         *awsapi.API
+	credentials *awsapi.Credentials
+	certificate atomic.Pointer[certificate]
+	doors       []*door
+
+	stopping  atomic.Bool
+	unwell    atomic.Bool // the store's failure has been logged
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// New opens the store and the listeners. Requests wait until Run.
+func New(c Config) (*Server, error) {
+	open := func(log *slog.Logger) (store.Store, error) { return openStore(cmp.Or(c.Store, "memory"), log) }
+	return newServer(c, open)
+}
+
+func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Server, err error) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	c.Region = cmp.Or(c.Region, "us-east-1")
+	c.Grace = cmp.Or(c.Grace, 10*time.Second)
+	if c.HTTP == "" && c.Control == "" && c.Data == "" && c.HTTPS == "" {
+		c.HTTP = "127.0.0.1:0"
+	}
+	s := &Server{config: c, log: c.Log, now: time.Now}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+
+	face := awsapi.Config{Account: c.Account, Region: c.Region, REST: awsapi.RESTMode(c.REST), Endpoint: c.Endpoint, Log: c.Log}
+	if c.Credentials != "" {
+		if s.credentials, err = awsapi.LoadCredentials(c.Credentials, c.Log); err != nil {
+			return nil, err
+		}
+		face.Auth = awsapi.NewSigV4(awsapi.SigV4Options{Keys: s.credentials, Region: c.Region, Now: s.now})
+	}
+	var objects *awsapi.S3
+	if c.S3 != nil {
+		objects, err = awsapi.NewS3(awsapi.S3Options{Endpoint: c.S3.Endpoint, Region: cmp.Or(c.S3.Region, c.Region),
+			AccessKeyID: c.S3.AccessKeyID, SecretAccessKey: c.S3.SecretAccessKey, SessionToken: c.S3.SessionToken})
+		if err != nil {
+			return nil, err
+		}
+		face.Delivery = awsapi.NewDelivery(objects, c.Log)
+	}
+	if c.HTTPS != "" {
+		if err := s.loadCertificate(); err != nil {
+			return nil, err
+		}
+	}
+
+	// Addresses before the store: a mistake in a flag is told without waiting for a log to be replayed.
+	if err := s.listen(); err != nil {
+		return nil, err
+	}
+	if s.store, err = open(c.Log); err != nil {
+		return nil, err
+	}
+	documents := awsapi.NewSources(awsapi.SourcesOptions{Dir: c.DocumentsDir, S3: objects})
+	s.engine = engine.New(s.store, engine.Options{Clock: &engine.SystemClock{}, Documents: documents, Log: c.Log})
+	s.api = awsapi.New(s.engine, face)
+	for _, d := range s.doors {
+		d.server = s.httpServer(d.plane)
+	}
+	return s, nil
+}
+
+// A door is a listener, or two of the same port, and what serves it.
+type door struct {
+	name      string // its key in Addrs
+	plane     wire.Plane
+	tls       bool
+	listeners []net.Listener
+	server    *http.Server
+}
+
+// Addrs are the addresses that are listened on, by "http", "control", "data" and "https". Where a
+// port is open on both loopbacks it is the one of IPv4.
+func (s *Server) Addrs() map[string]string {
+	addrs := map[string]string{}
+	for _, d := range s.doors {
+		addrs[d.name] = d.listeners[0].Addr().String()
+	}
+	return addrs
+}
+
+// Authenticates says whether requests must be signed.
+func (s *Server) Authenticates() bool { return s.credentials != nil }
+
+// LoopbackOnly says whether no other machine can reach any listener.
+func (s *Server) LoopbackOnly() bool {
+	for _, d := range s.doors {
+		for _, l := range d.listeners {
+			if a, ok := l.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Run serves until ctx ends or a listener fails. Then it takes no new requests, lets those that it has
+// finish for a while, stops the loop and closes the store.
+func (s *Server) Run(ctx context.Context) error {
+	loop, stopLoop := context.WithCancel(context.WithoutCancel(ctx))
+	requests, cutRequests := context.WithCancel(loop)
+	defer stopLoop()
+	defer cutRequests()
+
+	var background sync.WaitGroup
+	background.Go(func() { s.engine.Run(loop) })
+	background.Go(func() { s.watch(loop) })
+
+	failed := make(chan error, 8)
+	var doors sync.WaitGroup
+	for _, d := range s.doors {
+		d.server.BaseContext = func(net.Listener) context.Context { return requests }
+		for _, l := range d.listeners {
+			doors.Go(func() {
+				if err := d.serve(l); !errors.Is(err, http.ErrServerClosed) {
+					failed <- fmt.Errorf("%s %s: %w", d.name, l.Addr(), err)
+				}
+			})
+		}
+	}
+
+	var err error
+	select {
+	case <-ctx.Done():
+		s.log.Info("stopping: requests that were begun may finish", "within", s.config.Grace.String())
+	case err = <-failed:
+		s.log.Error("a listener failed; stopping", "error", err)
+	}
+	s.stopping.Store(true)
+	s.shutdown(loop, cutRequests)
+	doors.Wait()
+	stopLoop()
+	background.Wait()
+	if closed := s.Close(); err == nil {
+		err = closed
+	}
+	s.log.Info("stopped")
+	return err
+}
+
+// shutdown lets requests finish, for as long as the grace allows; then it cuts them.
+func (s *Server) shutdown(ctx context.Context, cut func()) {
+	grace, cancel := context.WithTimeout(ctx, s.config.Grace)
+	defer cancel()
+	var each sync.WaitGroup
+	for _, d := range s.doors {
+		each.Go(func() {
+			if err := d.server.Shutdown(grace); err != nil {
+				s.log.Warn("requests were cut short", "listener", d.name, "error", err)
+				cut()
+				d.server.Close()
+			}
+		})
+	}
+	each.Wait()
+}
+
+// Close releases what New took. Run does it when it ends.
+func (s *Server) Close() error {
+	s.closeOnce.Do(func() {
+		for _, d := range s.doors {
+			for _, l := range d.listeners {
+				// Run's servers have closed theirs already; a second time is an error without meaning.
+				_ = l.Close()
+			}
+		}
+		if s.store != nil {
+			s.closeErr = s.store.Close()
+		}
+	})
+	return s.closeErr
+}
+
+// Reload reads the credentials and the certificate again. What cannot be read stays as it was.
+func (s *Server) Reload() error {
+	var errs []error
+	if s.credentials != nil {
+		_, err := s.credentials.Reload()
+		errs = append(errs, err)
+	}
+	if s.config.HTTPS != "" {
+		errs = append(errs, s.loadCertificate())
+	}
+	return errors.Join(errs...)
+}

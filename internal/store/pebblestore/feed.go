@@ -1,0 +1,193 @@
+package pebblestore
+
+import (
+	"context"
+	"encoding/binary"
+
+	"muster"
+)
+
+// An entry collects the facts of a batch. On disk it is the number of facts in it and in all
+// entries before, the time, and the facts, most of them about ten bytes: executions by the numbers
+// of job and thing. Names are put in when it is read.
+type entry struct {
+	facts []byte
+	n     uint64
+	at    muster.Time
+}
+
+const (
+	factForced  = 1 << 3
+	factList    = 1 << 4
+	factNext    = 1 << 5
+	factDetails = 1 << 6
+)
+
+func (e *entry) cut(length int, n uint64, at muster.Time) {
+	e.facts, e.n, e.at = e.facts[:length], n, at
+}
+
+func (e *entry) execution(tid, jid uint32, c *muster.Change, n muster.Notice) {
+	x := c.Execution()
+	flags := byte(muster.FactExecution)
+	if x.ForceCanceled {
+		flags |= factForced
+	}
+	if n.List {
+		flags |= factList
+	}
+	if n.Next {
+		flags |= factNext
+	}
+	gone := c.After.Status == muster.NoStatus && x.Details != ""
+	if gone {
+		flags |= factDetails
+	}
+	b := append(e.facts, flags, byte(c.Before.Status)<<4|byte(c.After.Status))
+	b = binary.AppendUvarint(b, uint64(tid))
+	b = binary.AppendUvarint(b, uint64(jid))
+	b = binary.AppendUvarint(b, uint64(x.Number))
+	b = binary.AppendUvarint(b, uint64(x.Version))
+	if gone {
+		b = appendText(b, x.Details)
+	}
+	e.facts = b
+	e.n++
+	e.at = max(e.at, x.UpdatedAt)
+}
+
+func (t *tx) rowFact(kind muster.FactKind, name string, before, after []byte) {
+	t.s.entry.row(kind, name, "", "", before, after)
+}
+
+func (t *tx) memberFact(g muster.GroupName, th muster.ThingName, before, after []byte) {
+	t.s.entry.row(muster.FactMembership, "", th, g, before, after)
+}
+
+func (e *entry) row(kind muster.FactKind, name string, th muster.ThingName, g muster.GroupName, before, after []byte) {
+	b := append(e.facts, byte(kind))
+	b = appendText(appendText(appendText(b, name), th), g)
+	e.facts = appendBytes(appendBytes(b, before), after)
+	e.n++
+}
+
+// Feed reads what is durable, from RAM if it is young.
+func (s *Store) Feed(ctx context.Context, after uint64, limit int) ([]muster.Entry, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	durable := s.durableFeed.Load()
+	if after >= durable || limit < 1 {
+		return nil, s.open()
+	}
+	var out []muster.Entry
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	r := &reader{state: s.state, s: s}
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	from := max(after+1, s.feedFirst)
+	for ; from <= durable && len(out) < limit; from++ {
+		v := s.recent.get(from)
+		if v == nil {
+			break
+		}
+		e, ok := r.decodeEntry(from, v)
+		if !ok {
+			return nil, r.err
+		}
+		out = append(out, e)
+	}
+	if len(out) == 0 {
+		r.scan(feedKey(from), feedKey(durable+1), func(k, v []byte) bool {
+			e, ok := r.decodeEntry(binary.BigEndian.Uint64(k[1:]), v)
+			if ok {
+				out = append(out, e)
+			}
+			return ok && len(out) < limit
+		})
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	return out, nil
+}
+
+// decodeHead takes off an entry what stands before the facts.
+func decodeHead(v []byte) (d decoder, total, n uint64, at muster.Time) {
+	d = decoder{b: v}
+	total = d.uvarint()
+	n = d.uvarint()
+	at = muster.Time(d.uvarint())
+	return d, total, n, at
+}
+
+func (r *reader) decodeEntry(seq uint64, v []byte) (muster.Entry, bool) {
+	d, _, n, at := decodeHead(v)
+	e := muster.Entry{Seq: seq, At: at}
+	if n <= uint64(len(d.b)) { // every fact takes more than a byte
+		e.Facts = make([]muster.Fact, 0, n)
+	}
+	for len(d.b) > 0 && !d.bad {
+		e.Facts = append(e.Facts, r.decodeFact(&d))
+	}
+	if d.bad || uint64(len(e.Facts)) != n {
+		r.fail(r.s.broken("entry %d of the feed does not decode", seq))
+		return e, false
+	}
+	return e, true
+}
+
+func (r *reader) decodeFact(d *decoder) (f muster.Fact) {
+	flags := d.byte()
+	f.Kind = muster.FactKind(flags & 7)
+	if f.Kind != muster.FactExecution {
+		f.Name = d.text()
+		f.Thing = muster.ThingName(d.text())
+		f.Group = muster.GroupName(d.text())
+		f.Before = d.text()
+		f.After = d.text()
+		return f
+	}
+	st := d.byte()
+	f.From, f.To = muster.Status(st>>4), muster.Status(st&15)
+	f.Forced = flags&factForced != 0
+	f.Notice = muster.Notice{List: flags&factList != 0, Next: flags&factNext != 0}
+	f.Thing = r.thingName(uint32(d.uvarint()))
+	f.Job = r.jobID(uint32(d.uvarint()))
+	f.Number = int64(d.uvarint())
+	f.Version = int64(d.uvarint())
+	if flags&factDetails != 0 {
+		f.Details = muster.Pairs(d.text())
+	}
+	return f
+}
+
+// recent keeps the newest entries as they are on disk, for readers that keep up with the feed.
+type recent struct {
+	entries [256][]byte
+	last    uint64
+}
+
+// maxRecent is the size of an entry that is not kept.
+const maxRecent = 16 << 10
+
+func (r *recent) put(seq uint64, v []byte) {
+	if len(v) > maxRecent {
+		v = nil
+	}
+	i := seq % uint64(len(r.entries))
+	r.entries[i] = append(r.entries[i][:0], v...)
+	r.last = seq
+}
+
+func (r *recent) get(seq uint64) []byte {
+	if seq > r.last || r.last-seq >= uint64(len(r.entries)) {
+		return nil
+	}
+	if v := r.entries[seq%uint64(len(r.entries))]; len(v) > 0 {
+		return v
+	}
+	return nil
+}

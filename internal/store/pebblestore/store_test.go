@@ -1,0 +1,41 @@
+package pebblestore
+
+import (
+	"log/slog"
+	"testing"
+
+	"muster/internal/store"
+	"muster/internal/store/storetest"
+)
+
+func TestStore(t *testing.T) {
+	storetest.Run(t, storetest.Backend{
+		Open: func(t testing.TB) (store.Store, func() store.Store) {
+			o := Options{Dir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+			s := open(t, o)
+			return s, func() store.Store {
+				if err := s.Close(); err != nil {
+					t.Fatalf("close: %v", err)
+				}
+				s = open(t, o)
+				return s
+			}
+		},
+		OpenBackup: func(t testing.TB, dir string) store.Store { return open(t, Options{Dir: dir}) },
+	})
+}
+
+// open opens a store that is closed when the test ends.
+func open(t testing.TB, o Options) *Store {
+	t.Helper()
+	s, err := Open(o)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return s
+}

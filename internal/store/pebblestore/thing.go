@@ -1,0 +1,190 @@
+package pebblestore
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"muster"
+	"muster/internal/store"
+)
+
+// scanBound is how many rows a page of a filtered list may look at.
+const scanBound = 2000
+
+// A name's row says whether the thing is registered, what its name is and of which type it is. The
+// rest of a registered thing is a row of its own, so that opening a store reads names only.
+const (
+	nameRegistered = iota
+	nameGone       // not registered, but it has or had executions
+	nameDropped    // nothing is left; the feed spoke of it up to the entry that follows
+)
+
+func encodeName(state byte, feed uint64, name muster.ThingName, typ muster.TypeName) []byte {
+	b := binary.AppendUvarint([]byte{state}, feed)
+	return append(appendText(b, name), typ...)
+}
+
+func decodeName(v []byte) (state byte, feed uint64, name []byte, typ muster.TypeName, ok bool) {
+	d := decoder{b: v}
+	state = d.byte()
+	feed = d.uvarint()
+	name = d.bytes(d.uvarint())
+	return state, feed, name, muster.TypeName(d.b), !d.bad && len(name) > 0
+}
+
+func encodeThing(t *muster.Thing) []byte {
+	b := appendID(nil, t.ID)
+	b = binary.AppendUvarint(b, uint64(t.Version))
+	b = appendText(b, t.Type)
+	b = appendText(b, t.BillingGroup)
+	return append(b, t.Attributes...)
+}
+
+func decodeThing(v []byte, name muster.ThingName) (t muster.Thing, ok bool) {
+	d := decoder{b: v}
+	t.Name = name
+	t.ID = d.id()
+	t.Version = int64(d.uvarint())
+	t.Type = muster.TypeName(d.text())
+	t.BillingGroup = d.text()
+	t.Attributes = muster.Pairs(d.b)
+	return t, !d.bad && t.Attributes.Valid()
+}
+
+// appendID writes a UUID in 16 bytes, anything else as it is.
+func appendID(b []byte, id string) []byte {
+	if len(id) == 36 && id == strings.ToLower(id) {
+		raw, err := hex.DecodeString(strings.ReplaceAll(id, "-", ""))
+		if err == nil && len(raw) == 16 && formatUUID(raw) == id {
+			return append(append(b, 0), raw...)
+		}
+	}
+	return appendText(append(b, 1), id)
+}
+
+func (d *decoder) id() string {
+	if d.byte() == 1 {
+		return d.text()
+	}
+	raw := d.bytes(16)
+	if d.bad {
+		return ""
+	}
+	return formatUUID(raw)
+}
+
+func formatUUID(b []byte) string {
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// tidOf is the tid of a thing that is registered, or of which something is left.
+func (s *state) tidOf(name muster.ThingName) (uint32, bool) { return s.names.find(string(name)) }
+
+func (s *state) thingName(tid uint32) muster.ThingName { return muster.ThingName(s.names.name(tid)) }
+
+func (r *reader) Thing(name muster.ThingName) (muster.Thing, bool) {
+	tid, ok := r.tidOf(name)
+	if !ok || !r.registered.Contains(tid) {
+		return muster.Thing{}, false
+	}
+	v, ok := r.get(key1(kThing, tid))
+	if !ok {
+		return muster.Thing{}, false
+	}
+	t, ok := decodeThing(v, name)
+	if !ok {
+		r.fail(r.s.broken("the row of thing %s does not decode", name))
+	}
+	return t, ok
+}
+
+// Things lists by tid: the order in which the things were first heard of.
+func (r *reader) Things(f store.ThingFilter, p store.Page) ([]muster.Thing, string, error) {
+	list := fmt.Sprintf("things\x00%s\x00%s\x00%s\x00%t", f.Type, f.Attribute, f.Value, f.Prefix)
+	place, err := placeOf(list, p.After)
+	if err != nil {
+		return nil, "", err
+	}
+	from, err := idOf(place)
+	if err != nil {
+		return nil, "", err
+	}
+	set := r.registered
+	if f.Type != "" {
+		set = r.types[f.Type]
+	}
+	if set == nil {
+		return nil, "", nil
+	}
+	cur := r.cursor([]byte{kThing}, []byte{kThing + 1})
+	defer cur.close()
+	limit := max(1, p.Limit)
+	var out []muster.Thing
+	it := iterateAfter(set, from)
+	var key []byte
+	for seen := 0; it.HasNext(); seen++ {
+		if len(out) == limit || seen == max(scanBound, limit) {
+			return out, pageToken(list, idPlace(from)), nil
+		}
+		tid := it.Next()
+		from = tid
+		key = binary.BigEndian.AppendUint32(append(key[:0], kThing), tid)
+		v, ok := cur.get(key)
+		if !ok {
+			if r.err == nil {
+				r.fail(r.s.broken("thing %s has no row", r.thingName(tid)))
+			}
+			return nil, "", nil
+		}
+		t, ok := decodeThing(v, r.thingName(tid))
+		if !ok {
+			r.fail(r.s.broken("the row of thing %s does not decode", r.thingName(tid)))
+			return nil, "", nil
+		}
+		if f.Attribute != "" {
+			have, ok := t.Attributes.Get(f.Attribute)
+			if !ok || have != f.Value && !(f.Prefix && strings.HasPrefix(have, f.Value)) {
+				continue
+			}
+		}
+		out = append(out, t)
+	}
+	return out, "", nil
+}
+
+// iterateAfter goes through the ids of a set that are larger than one.
+func iterateAfter(b *roaring.Bitmap, id uint32) roaring.IntPeekable {
+	it := b.Iterator()
+	it.AdvanceIfNeeded(id)
+	if it.HasNext() && it.PeekNext() == id {
+		it.Next()
+	}
+	return it
+}
+
+func (r *reader) ThingType(name muster.TypeName) (muster.ThingType, bool) {
+	t, ok := r.typeRows[name]
+	return t, ok
+}
+
+func (r *reader) ThingTypes(p store.Page) ([]muster.ThingType, string, error) {
+	return pageOfNames("types", r.typeNames, p.After, p.Limit, func(n muster.TypeName) muster.ThingType { return r.typeRows[n] })
+}
+
+func (r *reader) Template(id muster.TemplateID) (muster.Template, bool) {
+	t, ok := r.templates[id]
+	return t, ok
+}
+
+func (r *reader) Templates(p store.Page) ([]muster.Template, string, error) {
+	return pageOfNames("templates", r.tmplNames, p.After, p.Limit, func(n muster.TemplateID) muster.Template { return r.templates[n] })
+}
+
+func (r *reader) Tags(of muster.Ref) muster.Pairs {
+	v, _ := r.get(tagsKey(of))
+	return muster.Pairs(v)
+}

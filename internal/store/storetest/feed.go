@@ -1,0 +1,159 @@
+package storetest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"muster"
+	"muster/internal/store"
+)
+
+// feedOf is the whole feed, read in small steps.
+func feedOf(h *harness) (out []muster.Entry) {
+	h.Helper()
+	for last := uint64(0); ; {
+		entries, err := h.Feed(context.Background(), last, 3)
+		if err != nil {
+			h.Fatalf("feed: %v", err)
+		}
+		if len(entries) == 0 {
+			return out
+		}
+		for _, e := range entries {
+			if e.Seq != last+1 {
+				h.Fatalf("entry %d follows entry %d", e.Seq, last)
+			}
+			last = e.Seq
+		}
+		out = append(out, entries...)
+	}
+}
+
+func facts(h *harness) (out []muster.Fact) {
+	for _, e := range feedOf(h) {
+		out = append(out, e.Facts...)
+	}
+	return out
+}
+
+func feed(h *harness) {
+	var want []muster.Fact
+	text := func(v any) string {
+		b, err := json.Marshal(v)
+		if err != nil {
+			h.Fatal(err)
+		}
+		return string(b)
+	}
+	h.equal("an empty feed", len(feedOf(h)), 0)
+	var j *muster.Job
+	var e muster.Execution
+	h.do(func(tx store.Tx) {
+		t := thing("t")
+		tx.Put(store.Thing{Thing: t})
+		want = append(want, muster.Fact{Kind: muster.FactThing, Name: "t", After: text(t)})
+		g := group(tx, "g", "")
+		tx.Put(store.Group{Group: g})
+		want = append(want, muster.Fact{Kind: muster.FactGroup, Name: "g", After: text(g)})
+		m := muster.Membership{Group: "g", Thing: "t", Seq: 9}
+		tx.Put(store.Member{Membership: m})
+		want = append(want, muster.Fact{Kind: muster.FactMembership, Thing: "t", Group: "g", After: text(m)})
+		tx.Put(store.Template{Template: muster.Template{ID: "m"}}) // is told to nobody
+		j = job(tx, "j")
+		tx.Put(store.Job{Job: j})
+		want = append(want, muster.Fact{Kind: muster.FactJob, Name: "j", After: text(j)})
+		e = queue(tx, "j", "t", 5000)
+		want = append(want, muster.Fact{Kind: muster.FactExecution, Thing: "t", Job: "j", Number: 1, To: muster.Queued, Version: 1, Notice: muster.Notice{List: true}})
+	})
+	h.do(func(tx store.Tx) {
+		tx.Put(store.Tags{Of: muster.Ref{Kind: muster.RefJob, Name: "j"}, Tags: muster.MakePairs("a", "b")})
+	})
+	h.do(func(tx store.Tx) {
+		next := e
+		next.Status, next.Version, next.ForceCanceled, next.UpdatedAt, next.Details = muster.Canceled, 2, true, 6000, muster.MakePairs("k", "v")
+		tx.Keep("t", muster.Notice{List: true, Next: true}, muster.Change{Before: e, After: next})
+		want = append(want, muster.Fact{Kind: muster.FactExecution, Thing: "t", Job: "j", Number: 1, From: muster.Queued, To: muster.Canceled, Version: 2, Forced: true,
+			Notice: muster.Notice{List: true, Next: true}})
+		e = next
+	})
+	for range 2 {
+		h.equal("the feed", facts(h), want)
+		entries := feedOf(h)
+		h.equal("the time of the last entry", entries[len(entries)-1].At, muster.Time(6000))
+		h.again()
+	}
+	h.do(func(tx store.Tx) {
+		tx.Keep("t", muster.Notice{}, muster.Change{Before: e})
+		want = append(want, muster.Fact{Kind: muster.FactExecution, Thing: "t", Job: "j", Number: 1, From: muster.Canceled, Version: 2, Forced: true, Details: e.Details})
+		tx.Delete(store.Member{Membership: muster.Membership{Group: "g", Thing: "t"}})
+		want = append(want, muster.Fact{Kind: muster.FactMembership, Thing: "t", Group: "g", Before: text(muster.Membership{Group: "g", Thing: "t", Seq: 9})})
+		changed := *j
+		changed.Status = muster.JobCompleted
+		tx.Put(store.Job{Job: &changed})
+		want = append(want, muster.Fact{Kind: muster.FactJob, Name: "j", Before: text(j), After: text(&changed)})
+		tx.Delete(store.Thing{Thing: muster.Thing{Name: "t"}})
+		want = append(want, muster.Fact{Kind: muster.FactThing, Name: "t", Before: text(thing("t"))})
+		tx.Delete(store.Thing{Thing: muster.Thing{Name: "t"}}) // is gone already
+	})
+	h.do(func(tx store.Tx) { // something a device has to be told though no execution changed
+		tx.Put(store.Thing{Thing: thing("u")})
+		want = append(want, muster.Fact{Kind: muster.FactThing, Name: "u", After: text(thing("u"))})
+		tx.Keep("u", muster.Notice{Next: true})
+		want = append(want, muster.Fact{Kind: muster.FactExecution, Thing: "u", Notice: muster.Notice{Next: true}})
+		tx.Keep("u", muster.Notice{})
+	})
+	h.do(func(tx store.Tx) { // of several changes in one act the last carries the notice
+		tx.Put(store.Job{Job: job(tx, "k")})
+		k, _ := tx.Job("k")
+		want = append(want, muster.Fact{Kind: muster.FactJob, Name: "k", After: text(k)})
+		a := queue(tx, "k", "u", 7000)
+		want = append(want, muster.Fact{Kind: muster.FactExecution, Thing: "u", Job: "k", Number: 1, To: muster.Queued, Version: 1, Notice: muster.Notice{List: true}})
+		failed := a
+		failed.Status, failed.Version = muster.Failed, 2
+		retry := muster.NewExecution("k", "u", 2, 1, tx.NextSeq(), 7001)
+		tx.Keep("u", muster.Notice{List: true}, muster.Change{Before: a, After: failed}, muster.Change{After: retry})
+		want = append(want, muster.Fact{Kind: muster.FactExecution, Thing: "u", Job: "k", Number: 1, From: muster.Queued, To: muster.Failed, Version: 2},
+			muster.Fact{Kind: muster.FactExecution, Thing: "u", Job: "k", Number: 2, To: muster.Queued, Version: 1, Notice: muster.Notice{List: true}})
+	})
+	for range 2 {
+		h.equal("the feed", facts(h), want)
+		h.again()
+	}
+	entries, err := h.Feed(context.Background(), 2, 1)
+	h.equal("one entry", []any{len(entries), entries[0].Seq, err}, []any{1, 3, nil})
+	entries, err = h.Feed(context.Background(), 1000, 10)
+	h.equal("beyond the end", []any{len(entries), err}, []any{0, nil})
+}
+
+// feedOfGone reads facts of a job and a thing of which nothing is left.
+func feedOfGone(h *harness) {
+	h.do(func(tx store.Tx) {
+		tx.Put(store.Thing{Thing: thing("t")})
+		tx.Put(store.Job{Job: job(tx, "j")})
+		e := queue(tx, "j", "t", 1)
+		become(tx, e, muster.Canceled, 2)
+		tx.Delete(store.Thing{Thing: muster.Thing{Name: "t"}})
+	})
+	h.do(func(tx store.Tx) { tx.Delete(store.Job{Job: &muster.Job{ID: "j"}}) })
+	h.do(func(tx store.Tx) { // the names are taken by others
+		tx.Put(store.Thing{Thing: thing("t")})
+		tx.Put(store.Job{Job: job(tx, "j")})
+	})
+	for range 3 {
+		n := 0
+		for _, f := range facts(h) {
+			if f.Kind == muster.FactExecution {
+				h.equal("names", fmt.Sprint(f.Thing, " ", f.Job), "t j")
+				n++
+			}
+		}
+		h.equal("facts", n, 2)
+		h.view(func(r store.Reader) {
+			h.equal("history", len(all(h, 4, func(p store.Page) ([]muster.Execution, string, error) {
+				return r.ExecutionsOfThing("t", "", muster.NoStatus, p)
+			})), 0)
+		})
+		h.again()
+	}
+}
