@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -20,8 +19,6 @@ import (
 	"muster/internal/engine"
 	"muster/internal/store/pebblestore"
 )
-
-var updateControl = flag.Bool("update-control", false, "rewrite the answers in testdata/control: review the difference")
 
 // controlClock moves only when told.
 type controlClock struct{ now muster.Time }
@@ -146,7 +143,7 @@ func TestControlConversations(t *testing.T) {
 					got.WriteString(o.act(line))
 				}
 			}
-			if *updateControl {
+			if *rewrite {
 				if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
 					t.Fatal(err)
 				}
@@ -159,7 +156,7 @@ func TestControlConversations(t *testing.T) {
 					if i < len(want) {
 						old = want[i]
 					}
-					t.Fatalf("%s line %d is\n%s\nwant\n%s\n(go test . -update-control rewrites it: review the difference)", file, i+1, line, old)
+					t.Fatalf("%s line %d is\n%s\nwant\n%s\n(go test . -update rewrites it: review the difference)", file, i+1, line, old)
 				}
 			}
 		})

@@ -135,11 +135,9 @@ func (g *Engine) ListThingTypes(ctx context.Context, name muster.TypeName, p Pag
 			types, next, err = tx.ThingTypes(p)
 			return err
 		}
-		t, ok := tx.ThingType(name)
-		if !ok {
-			return noType(name)
+		if t, ok := tx.ThingType(name); ok { // an unknown name is an empty list: the operation models no NotFound
+			types = []muster.ThingType{t}
 		}
-		types = []muster.ThingType{t}
 		return nil
 	})
 	return types, next, err
