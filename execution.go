@@ -54,7 +54,9 @@ type Execution struct {
 	Status        Status
 	ForceCanceled bool
 	Attempt       int32 // retries made before this one
-	Version       int64 // 1 when queued, +1 per change
+	// TimedOutRetries is how many of these retries were made because an attempt timed out.
+	TimedOutRetries int32
+	Version         int64 // 1 when queued, +1 per change
 
 	QueuedAt  Time
 	StartedAt Time // 0 until a device started it

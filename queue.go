@@ -14,6 +14,11 @@ type Queue struct {
 // the execution, After.Status when it deleted it.
 type Change struct {
 	Before, After Execution
+	// Superseded is, when the change creates the latest attempt, the status of the one that was the
+	// latest before; when it deletes the latest, the status of the one that is now. NoStatus: there is none.
+	Superseded Status
+	// Stale says that the execution is not its thing's latest attempt at the job.
+	Stale bool
 }
 
 // Execution is the side of the change that exists, the later one if both do.

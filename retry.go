@@ -41,3 +41,33 @@ func checkRetry(list []RetryCriterion) error {
 	}
 	return nil
 }
+
+// Retry returns the attempt that follows e, which has just ended, and whether the job grants one
+// (state-machine.md §7). number and seq are those of the new execution.
+func (j *Job) Retry(e Execution, number int64, seq uint64, now Time) (Execution, bool) {
+	if j.Status != JobInProgress && j.Status != JobScheduled {
+		return Execution{}, false
+	}
+	for _, c := range j.Settings.Retry {
+		used := int64(e.Attempt)
+		switch {
+		case c.FailureType == "FAILED" && e.Status == Failed:
+			used -= int64(e.TimedOutRetries)
+		case c.FailureType == "TIMED_OUT" && e.Status == TimedOut:
+			used = int64(e.TimedOutRetries)
+		case c.FailureType == "ALL" && (e.Status == Failed || e.Status == TimedOut):
+		default:
+			continue
+		}
+		if used >= c.Retries {
+			return Execution{}, false
+		}
+		next := NewExecution(e.Job, e.Thing, number, e.Attempt+1, seq, now)
+		next.TimedOutRetries = e.TimedOutRetries
+		if e.Status == TimedOut {
+			next.TimedOutRetries++
+		}
+		return next, true
+	}
+	return Execution{}, false
+}

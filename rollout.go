@@ -191,3 +191,85 @@ func decimals(x float64) int {
 	_, frac, _ := strings.Cut(decimal(x), ".")
 	return len(frac)
 }
+
+// PerMinute is how many executions a rollout may create in a minute after so many were created
+// (notified) and so many things have succeeded; 0 means as many as the store takes (state-machine.md §9).
+func (r *Rollout) PerMinute(notified, succeeded int64) float64 {
+	if r == nil || r.MaximumPerMinute == 0 && r.Exponential == nil {
+		return 0
+	}
+	most := float64(r.MaximumPerMinute)
+	if most == 0 {
+		most = MaxPerMinute
+	}
+	x := r.Exponential
+	if x == nil {
+		return most
+	}
+	steps := int64(0)
+	switch {
+	case x.Notified > 0:
+		steps = notified / x.Notified
+	case x.Succeeded > 0:
+		steps = succeeded / x.Succeeded
+	}
+	return min(most, float64(x.BasePerMinute)*math.Pow(x.Factor, float64(steps)))
+}
+
+// Tally counts a job's things by the status of their latest attempt.
+type Tally [NumStatus]int64
+
+// Add counts a change.
+func (t *Tally) Add(c Change) {
+	if c.Stale {
+		return
+	}
+	if c.Before.Status != NoStatus {
+		t[c.Before.Status]--
+	}
+	if c.After.Status != NoStatus {
+		t[c.After.Status]++
+	}
+	switch {
+	case c.Superseded == NoStatus:
+	case c.After.Status == NoStatus:
+		t[c.Superseded]++ // the attempt before is the latest again
+	default:
+		t[c.Superseded]--
+	}
+}
+
+// Executed is the number of things that have done their work, well or badly.
+func (t Tally) Executed() int64 {
+	return t[Succeeded] + t[Failed] + t[Rejected] + t[TimedOut]
+}
+
+// failures is the number of things that failed in the way the criterion speaks of.
+func (t Tally) failures(failureType string) int64 {
+	switch failureType {
+	case "FAILED":
+		return t[Failed]
+	case "REJECTED":
+		return t[Rejected]
+	case "TIMED_OUT":
+		return t[TimedOut]
+	}
+	return t[Failed] + t[Rejected] + t[TimedOut]
+}
+
+// AbortReason is the reasonCode of a job that met an abort criterion. AWS does not document its own.
+const AbortReason = "ABORT_CRITERIA_MET"
+
+// Abort says whether the job has to be aborted at this tally, and in a sentence why (state-machine.md
+// §10). A thing whose failure is retried is back in QUEUED by then and does not count.
+func (j *Job) Abort(t Tally) (why string, met bool) {
+	executed := t.Executed()
+	for _, c := range j.Settings.Abort {
+		bad := t.failures(c.FailureType)
+		if executed >= c.MinExecuted && executed > 0 && float64(bad)*100 >= c.Percentage*float64(executed) {
+			return "Aborted: " + strconv.FormatInt(bad, 10) + " of " + strconv.FormatInt(executed, 10) + " things that executed ended as " + c.FailureType +
+				"; the threshold is " + strconv.FormatFloat(c.Percentage, 'f', -1, 64) + " % of at least " + strconv.FormatInt(c.MinExecuted, 10), true
+		}
+	}
+	return "", false
+}
