@@ -152,10 +152,14 @@ func (c *serveCmd) greet(w io.Writer, log *slog.Logger, s *server.Server) {
 	}
 	fmt.Fprintf(w, "muster %s\n", version())
 	for _, kind := range []struct{ name, scheme, says string }{
-		{"http", "http", ""}, {"https", "https", ""}, {"control", "http", "  control plane"}, {"data", "http", "  data plane"},
+		{"http", "http", ""}, {"https", "https", ""}, {"control", "http", ": the control plane"}, {"data", "http", ": the data plane"},
 	} {
 		if at, ok := addrs[kind.name]; ok {
-			fmt.Fprintf(w, "  listen  %s://%s%s\n", kind.scheme, at, kind.says)
+			here := reachable(at)
+			if here != at {
+				kind.says = ", and every other address of this machine" + kind.says
+			}
+			fmt.Fprintf(w, "  listen  %s://%s%s\n", kind.scheme, here, kind.says)
 		}
 	}
 	data := "in memory: forgotten when the server stops"

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,7 +87,15 @@ func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Serve
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	c.Region = cmp.Or(c.Region, "us-east-1")
+	c.Account, c.Region, c.REST = cmp.Or(c.Account, "123456789012"), cmp.Or(c.Region, "us-east-1"), cmp.Or(c.REST, string(awsapi.RESTAuto))
+	switch {
+	case len(c.Account) != 12 || strings.Trim(c.Account, "0123456789") != "":
+		return nil, fmt.Errorf("the account %q is not twelve digits", c.Account)
+	case strings.Trim(c.Region, "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
+		return nil, fmt.Errorf("%q is not a region, such as us-east-1", c.Region)
+	case c.REST != string(awsapi.RESTAuto) && c.REST != string(awsapi.RESTAlways) && c.REST != string(awsapi.RESTNever):
+		return nil, fmt.Errorf("the REST form is spoken auto, always or never, not %q", c.REST)
+	}
 	c.Grace = cmp.Or(c.Grace, 10*time.Second)
 	if c.HTTP == "" && c.Control == "" && c.Data == "" && c.HTTPS == "" {
 		c.HTTP = "127.0.0.1:0"

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -265,6 +266,8 @@ func TestStopLetsRequestsFinish(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// With it the body is read from the pipe only once the handler asks for it.
+	req.Header.Set("Expect", "100-continue")
 	done := make(chan string, 1)
 	go func() {
 		response, err := http.DefaultClient.Do(req)
@@ -276,9 +279,7 @@ func TestStopLetsRequestsFinish(t *testing.T) {
 		text, _ := io.ReadAll(response.Body)
 		done <- string(text)
 	}()
-	// The pipe is written through once the request is on its way, and read once it is being served.
 	io.WriteString(write, `{"thing":{"thingName":"one"}}`+"\n")
-	want(t, "GET", s.url+"/healthz", "", 200)
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.stop() }()
 	for line := range log.told {
@@ -293,6 +294,46 @@ func TestStopLetsRequestsFinish(t *testing.T) {
 	}
 	if err := <-stopped; err != nil {
 		t.Error(err)
+	}
+}
+
+// Whoever never ends does not keep the server from ending.
+func TestStopCutsWhatDoesNotEnd(t *testing.T) {
+	s := start(t, Config{Grace: time.Millisecond})
+	body, write := io.Pipe()
+	req, err := http.NewRequestWithContext(t.Context(), "POST", s.url+"/_muster/import", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Expect", "100-continue")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if response, err := http.DefaultClient.Do(req); err == nil {
+			response.Body.Close()
+		}
+	}()
+	io.WriteString(write, `{"thing":{"thingName":"one"}}`+"\n")
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	// The client notices a closed connection only when it has something to send.
+	write.Close()
+	<-done
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	for says, c := range map[string]Config{
+		"twelve digits":     {Account: "12345678901x"},
+		"not a region":      {Region: "Mars"},
+		"auto, always":      {REST: "sometimes"},
+		"credentials file":  {Credentials: filepath.Join(t.TempDir(), "none")},
+		"cannot be opened":  {Store: "pebble:/dev/null/data"},
+		"port must be a nu": {HTTP: "here"},
+	} {
+		if _, err := New(c); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%+v: %v", c, err)
+		}
 	}
 }
 
