@@ -107,6 +107,9 @@ type Job struct {
 	// the sweep reaches them.
 	Ended Time
 
+	// EndReached is when endTime came, 0 until then.
+	EndReached Time
+
 	// Rolling is set while targets are still to be rolled out, Sweeping while executions are still
 	// to be canceled or deleted: both make the job concurrent.
 	Rolling  bool
@@ -179,11 +182,39 @@ func (j *Job) Settle(e Execution) (settled Execution, present bool) {
 	switch {
 	case j.Status == JobDeleting:
 		return e, false
-	case j.Status == JobCanceled && (e.Status == Queued || e.Status == InProgress && j.ForceCanceled):
-		settled, _ = e.Cancel(j.ForceCanceled, j.Ended)
+	case j.takes(e.Status):
+		if j.Status == JobCanceled {
+			settled, _ = e.Cancel(j.ForceCanceled, j.Ended)
+		} else {
+			settled, _ = e.Cancel(j.Scheduling.EndBehavior == EndForce, j.EndReached)
+		}
 		return settled, true
 	}
 	return e, true
+}
+
+// Taken are the statuses of the executions that the end of the job takes along: those a canceled job
+// cancels, or an endTime with a behavior that does.
+func (j *Job) Taken() (all []Status) {
+	for _, s := range []Status{Queued, InProgress} {
+		if j.takes(s) {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func (j *Job) takes(s Status) bool {
+	if s.Terminal() || s == NoStatus {
+		return false
+	}
+	if j.Status == JobCanceled {
+		return s == Queued || j.ForceCanceled
+	}
+	if j.EndReached == 0 || j.Scheduling == nil {
+		return false
+	}
+	return j.Scheduling.EndBehavior == EndForce || j.Scheduling.EndBehavior == EndCancel && s == Queued
 }
 
 // Offers reports whether a device is shown the pending e of this job: queued ones only while the job
@@ -251,8 +282,65 @@ func (c *Counts) Add(ch Change) {
 	}
 }
 
-// Finished reports whether a job with these counts is complete: a SNAPSHOT job whose rollout is done
-// and whose executions are all over. A CONTINUOUS job never is, by itself.
+// Finished reports whether a job with these counts is complete: its executions are all over, and its
+// rollout is done, or its endTime has come. A CONTINUOUS job without an endTime never is.
 func (j *Job) Finished(c Counts) bool {
-	return j.Status == JobInProgress && j.Selection == Snapshot && !j.Rolling && c.Pending() == 0
+	if !j.Status.Active() || j.Concurrent() || c.Pending() != 0 {
+		return false
+	}
+	return j.EndReached != 0 || j.Selection == Snapshot && j.RolledOut == len(j.Targets)
+}
+
+// Complete marks a finished job COMPLETED.
+func (j Job) Complete(now Time) Job {
+	j.Status = JobCompleted
+	j.Completed, j.Updated = now, now
+	return j
+}
+
+// Windowed reports whether the job has maintenance windows.
+func (j *Job) Windowed() bool { return j.Scheduling != nil && len(j.Scheduling.Windows) > 0 }
+
+// Edge brings an active job in line with its schedule at now (state-machine.md §1, §8), and says when
+// the schedule has something to say again, 0 for never.
+func (j Job) Edge(now Time) (next Job, again Time) {
+	s := j.Scheduling
+	if s == nil || !j.Status.Active() || j.EndReached != 0 {
+		return j, 0
+	}
+	if s.EndAt != 0 && now >= s.EndAt {
+		j.EndReached, j.Updated = now, now
+		j.Rolling = false
+		j.Sweeping = len(j.Taken()) > 0
+		return j, 0
+	}
+	open := now >= s.StartAt
+	if !open {
+		again = s.StartAt
+	}
+	if j.Windowed() {
+		var closes Time
+		if _, closes, open = s.OpenWindow(now); open {
+			again = closes
+		} else if starts := s.NextWindows(now, 1); len(starts) > 0 {
+			again = starts[0]
+		} else {
+			again = 0
+		}
+	}
+	if s.EndAt != 0 && (again == 0 || again > s.EndAt) {
+		again = s.EndAt
+	}
+	switch {
+	case open && j.Status == JobScheduled:
+		j.Status, j.Updated = JobInProgress, now
+		if j.Selection == Continuous {
+			j.RolledOut = 0 // who joined meanwhile is looked for again
+		}
+		j.Rolling = j.RolledOut < len(j.Targets)
+	case !open && j.Status == JobInProgress:
+		j.Status, j.Updated = JobScheduled, now
+		j.Rolling = false
+	}
+	return j, again
 }

@@ -71,7 +71,11 @@ func TestFinished(t *testing.T) {
 		{"one in progress", Job{Status: JobInProgress}, running, false},
 		{"still rolling out", Job{Status: JobInProgress, Rolling: true}, ended, false},
 		{"continuous", Job{Status: JobInProgress, Selection: Continuous}, ended, false},
-		{"not begun", Job{Status: JobScheduled}, Counts{}, false},
+		{"not begun", Job{Status: JobScheduled, Targets: make([]Target, 1)}, Counts{}, false},
+		{"paused with a target to go", Job{Status: JobInProgress, Targets: make([]Target, 2), RolledOut: 1}, ended, false},
+		{"past its end", Job{Status: JobInProgress, Selection: Continuous, EndReached: 1}, ended, true},
+		{"past its end, one in progress", Job{Status: JobInProgress, EndReached: 1}, running, false},
+		{"past its end, still canceling", Job{Status: JobInProgress, EndReached: 1, Sweeping: true}, ended, false},
 		{"completed", Job{Status: JobCompleted}, ended, false},
 		{"canceled", Job{Status: JobCanceled}, ended, false},
 	} {

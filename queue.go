@@ -74,6 +74,17 @@ func (q Queue) With(changes ...Change) Queue {
 	return out
 }
 
+// Visible is the part of a queue that a device is shown.
+func (q Queue) Visible(offered func(Execution) bool) Queue {
+	out := Queue{Thing: q.Thing}
+	for _, e := range q.Executions {
+		if offered(e) {
+			out.Executions = append(out.Executions, e)
+		}
+	}
+	return out
+}
+
 // Before is the order of a queue.
 func Before(a, b Execution) bool {
 	if (a.Status == InProgress) != (b.Status == InProgress) {

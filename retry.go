@@ -45,7 +45,7 @@ func checkRetry(list []RetryCriterion) error {
 // Retry returns the attempt that follows e, which has just ended, and whether the job grants one
 // (state-machine.md §7). number and seq are those of the new execution.
 func (j *Job) Retry(e Execution, number int64, seq uint64, now Time) (Execution, bool) {
-	if j.Status != JobInProgress && j.Status != JobScheduled {
+	if !j.Status.Active() || j.EndReached != 0 {
 		return Execution{}, false
 	}
 	for _, c := range j.Settings.Retry {

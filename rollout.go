@@ -221,21 +221,30 @@ type Tally [NumStatus]int64
 
 // Add counts a change.
 func (t *Tally) Add(c Change) {
-	if c.Stale {
+	t.move(c.Before.Status, c.After.Status, c.Superseded, c.Stale, 1)
+}
+
+// Take takes back what Add counted for a change with these members.
+func (t *Tally) Take(before, after, superseded Status, stale bool) {
+	t.move(before, after, superseded, stale, -1)
+}
+
+func (t *Tally) move(before, after, superseded Status, stale bool, n int64) {
+	if stale {
 		return
 	}
-	if c.Before.Status != NoStatus {
-		t[c.Before.Status]--
+	if before != NoStatus {
+		t[before] -= n
 	}
-	if c.After.Status != NoStatus {
-		t[c.After.Status]++
+	if after != NoStatus {
+		t[after] += n
 	}
 	switch {
-	case c.Superseded == NoStatus:
-	case c.After.Status == NoStatus:
-		t[c.Superseded]++ // the attempt before is the latest again
+	case superseded == NoStatus:
+	case after == NoStatus:
+		t[superseded] += n // the attempt before is the latest again
 	default:
-		t[c.Superseded]--
+		t[superseded] -= n
 	}
 }
 

@@ -26,7 +26,12 @@ type Options struct {
 	Clock     Clock
 	Documents Documents // nil: documentSource is refused
 	Log       *slog.Logger
+	// Retention is how long jobs that are over are kept; 0: 730 days.
+	Retention time.Duration
 }
+
+// DefaultRetention is how long AWS keeps jobs and executions without activity.
+const DefaultRetention = 730 * 24 * time.Hour
 
 // An Engine is the jobs service without its doors.
 type Engine struct {
@@ -35,7 +40,9 @@ type Engine struct {
 	docs  Documents
 	log   *slog.Logger
 
-	wake chan struct{} // something may be due
+	wake      chan struct{} // something may be due
+	retention time.Duration
+	ticking   sync.Mutex // one round of work at a time: the moves of a manual clock are in order
 }
 
 // New makes an engine over a store. Run starts its loop.
@@ -43,7 +50,10 @@ func New(s store.Store, o Options) *Engine {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Engine{store: s, clock: o.Clock, docs: o.Documents, log: o.Log, wake: make(chan struct{}, 1)}
+	if o.Retention == 0 {
+		o.Retention = DefaultRetention
+	}
+	return &Engine{retention: o.Retention, store: s, clock: o.Clock, docs: o.Documents, log: o.Log, wake: make(chan struct{}, 1)}
 }
 
 // update is store.Update with one moment for everything fn does.
@@ -57,21 +67,6 @@ func (g *Engine) rouse() {
 	case g.wake <- struct{}{}:
 	default:
 	}
-}
-
-// SystemClock is the real time, held back from going back.
-type SystemClock struct {
-	mu   sync.Mutex
-	last muster.Time
-}
-
-// Now is the present moment, never before one it returned earlier.
-func (c *SystemClock) Now() muster.Time {
-	now := muster.At(time.Now())
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.last = max(c.last, now)
-	return c.last
 }
 
 // Now is the engine's time.

@@ -65,9 +65,31 @@ func (g *Engine) DeleteExecution(ctx context.Context, name muster.ThingName, id 
 		if !f.settled.Status.Terminal() && !force {
 			return muster.Errorf(muster.InvalidTransition, "The execution of job %s on thing %s is %s and cannot be deleted without force", id, name, f.settled.Status)
 		}
-		keep(tx, q, now, muster.Change{Before: f.stored})
+		keep(tx, q, now, deletion(tx, f.stored))
 		return nil
 	})
+}
+
+// deletion is the change that deletes an execution: which attempt is the latest afterwards is part of it.
+func deletion(tx store.Reader, e muster.Execution) muster.Change {
+	c := muster.Change{Before: e}
+	latest, _ := tx.Execution(e.Job, e.Thing, 0)
+	if latest.Number != e.Number {
+		c.Stale = true
+		return c
+	}
+	var before int64
+	for after := ""; ; {
+		rows, next, err := tx.ExecutionsOfThing(e.Thing, e.Job, muster.NoStatus, store.Page{After: after, Limit: 100})
+		for _, r := range rows {
+			if r.Number < e.Number && r.Number > before {
+				before, c.Superseded = r.Number, r.Status
+			}
+		}
+		if after = next; err != nil || next == "" {
+			return c
+		}
+	}
 }
 
 // ExecutionsOfJob lists a job's executions; status NoStatus means all.

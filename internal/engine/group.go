@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -344,42 +343,41 @@ func (g *Engine) GroupsOf(ctx context.Context, name muster.ThingName) (groups []
 // ThingsInGroup lists a group's things; recursive, also those of the groups below it. A thing that
 // moves while the list is read may be missed or seen twice; every other one is seen once.
 func (g *Engine) ThingsInGroup(ctx context.Context, name muster.GroupName, recursive bool, p Page) (things []muster.ThingName, next string, err error) {
-	at, member, err := parseTreeToken(p.After)
-	if err != nil {
-		return nil, "", err
+	at := treePage{Walk: tree{{Group: name}}}
+	if p.After != "" {
+		at = readTreePage(muster.Pairs(p.After))
+		if len(at.Walk) == 0 || at.Walk[0].Group != name {
+			return nil, "", muster.Errorf(muster.Invalid, "nextToken is not one that this list returned")
+		}
 	}
 	err = g.store.View(ctx, func(tx store.Reader) error {
-		group, ok := tx.Group(name)
-		if !ok {
+		if _, ok := tx.Group(name); !ok {
 			return noGroup(name)
 		}
-		tree := []muster.Group{group}
-		if recursive {
-			tree = subtree(tx, name)
-		}
 		things, next = nil, ""
-		for i, group := range tree {
-			if group.Seq < at {
-				continue
+		// Bounded: a page of empty groups may be short.
+		for here, groups := at, 0; len(here.Walk) > 0; groups++ {
+			if len(things) >= p.Limit || groups >= 1000 {
+				var b muster.PairsBuilder
+				here.write(&b)
+				next = string(b.Pairs())
+				return nil
 			}
-			after := ""
-			if group.Seq == at {
-				after = member
-			}
-			members, token, err := tx.Members(group.Name, store.Page{After: after, Limit: p.Limit - len(things)})
+			members, token, err := tx.Members(here.Walk.at(), store.Page{After: here.Member, Limit: p.Limit - len(things)})
 			if err != nil {
 				return err
 			}
 			for _, m := range members {
 				things = append(things, m.Thing)
 			}
-			if token != "" {
-				next = strconv.FormatUint(group.Seq, 10) + "/" + token
-				return nil
+			if here.Member = token; token != "" {
+				continue
 			}
-			if len(things) >= p.Limit && i+1 < len(tree) {
-				next = strconv.FormatUint(tree[i+1].Seq, 10) + "/"
-				return nil
+			if !recursive {
+				break
+			}
+			if here.Walk, err = here.Walk.step(tx); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -387,14 +385,68 @@ func (g *Engine) ThingsInGroup(ctx context.Context, name muster.GroupName, recur
 	return things, next, err
 }
 
-func parseTreeToken(token string) (seq uint64, member string, err error) {
-	if token == "" {
-		return 0, "", nil
+// A treePage is where a list of the things below a group goes on.
+type treePage struct {
+	Walk   tree
+	Member string // the page of the members of the group it is at
+}
+
+// write puts the place among the pairs of a cursor. No group has a slash in its name.
+func (p treePage) write(b *muster.PairsBuilder) {
+	b.Set("/member", p.Member)
+	for _, level := range p.Walk {
+		b.Set(string(level.Group), level.Next)
 	}
-	head, member, ok := strings.Cut(token, "/")
-	seq, err = strconv.ParseUint(head, 10, 64)
-	if !ok || err != nil {
-		return 0, "", muster.Errorf(muster.Invalid, "nextToken is not one that this list returned")
+}
+
+// readTreePage is the way back; of what it did not write it makes an empty walk.
+func readTreePage(pairs muster.Pairs) (p treePage) {
+	for name, value := range pairs.All() {
+		switch {
+		case name == "/member":
+			p.Member = value
+		case !strings.HasPrefix(name, "/"):
+			p.Walk = append(p.Walk, treeLevel{muster.GroupName(name), value})
+		}
 	}
-	return seq, member, nil
+	return p
+}
+
+// A tree is a walk over a group and everything below it, parents before children, siblings by name. It
+// is the path from the root to where the walk is, so that it can be kept and taken up again whatever
+// became of the groups meanwhile.
+type tree []treeLevel
+
+type treeLevel struct {
+	Group muster.GroupName
+	Next  string // the page of its siblings after it
+}
+
+// at is the group that the walk is at.
+func (w tree) at() muster.GroupName { return w[len(w)-1].Group }
+
+// step goes on to the next group; an empty walk is over.
+func (w tree) step(tx store.Reader) (tree, error) {
+	w = slices.Clone(w)
+	// Down to the first child, if there is one; else along the siblings, of the nearest ancestor that has one.
+	parent, page := w.at(), ""
+	for {
+		children, next, err := tx.Groups(parent, store.Page{After: page, Limit: 1})
+		if err != nil {
+			return nil, err
+		}
+		if len(children) > 0 {
+			return append(w, treeLevel{children[0].Name, next}), nil
+		}
+		for {
+			last := w[len(w)-1]
+			if w = w[:len(w)-1]; len(w) == 0 {
+				return nil, nil
+			}
+			if last.Next != "" {
+				parent, page = w.at(), last.Next
+				break
+			}
+		}
+	}
 }

@@ -19,17 +19,12 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the histories in testdata")
 
-// handClock moves only when told.
-type handClock struct{ now muster.Time }
-
-func (c *handClock) Now() muster.Time { return c.now }
-
 // A teller replays a history: each line that is not indented is an act, the indented lines below it
 // are what was told because of it.
 type teller struct {
 	t     *testing.T
 	store store.Store
-	clock *handClock
+	clock *ManualClock
 	*Engine
 	fed uint64
 	out strings.Builder
@@ -44,7 +39,10 @@ func newTeller(t *testing.T) *teller {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	clock := &handClock{start}
+	clock, err := NewManualClock(t.Context(), s, start)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return &teller{t: t, store: s, clock: clock, Engine: New(s, Options{Clock: clock})}
 }
 
@@ -137,8 +135,22 @@ func (h *teller) act(words []string) {
 			d, _ := time.ParseDuration(opts["timeout"])
 			n.Settings.Timeout = &muster.Timeout{InProgress: d}
 		}
-		if opts["start"] != "" {
-			n.Scheduling = &SchedulingInput{Start: opts["start"]}
+		if opts["start"]+opts["end"]+opts["window"] != "" {
+			n.Scheduling = &SchedulingInput{Start: opts["start"], End: opts["end"], EndBehavior: opts["behavior"]}
+			if cron, minutes, ok := strings.Cut(opts["window"], "/"); ok {
+				n.Scheduling.Windows = []muster.Window{{Start: "cron(" + strings.ReplaceAll(cron, "_", " ") + ")", Duration: muster.Minutes(*number(minutes))}}
+			}
+		}
+		n.Settings.Rollout = rolloutOf(opts)
+		for _, failure := range []string{"FAILED", "TIMED_OUT", "ALL"} {
+			if n0 := number(opts["retry-"+failure]); n0 != nil {
+				n.Settings.Retry = append(n.Settings.Retry, muster.RetryCriterion{FailureType: failure, Retries: *n0})
+			}
+		}
+		if failure, rest, ok := strings.Cut(opts["abort"], "/"); ok {
+			percent, least, _ := strings.Cut(rest, "/")
+			p, _ := strconv.ParseFloat(percent, 64)
+			n.Settings.Abort = []muster.AbortCriterion{{FailureType: failure, Percentage: p, MinExecuted: *number(least)}}
 		}
 		_, err = h.CreateJob(ctx, n)
 	case "associate":
@@ -188,14 +200,20 @@ func (h *teller) act(words []string) {
 	case "delete":
 		err = h.DeleteExecution(ctx, muster.ThingName(args[1]), muster.JobID(args[2]), *number(args[3]), opts["force"] != "")
 	case "advance":
-		d, _ := time.ParseDuration(args[1])
-		h.clock.now = h.clock.now.Add(d)
+		d, parse := time.ParseDuration(args[1])
+		if parse != nil {
+			h.t.Fatal(parse)
+		}
+		err = h.Advance(ctx, h.clock.Now().Add(d))
 	case "tick":
 		_, err = h.Tick(ctx)
 	case "status":
 		var v JobView
 		if v, err = h.DescribeJob(ctx, muster.JobID(args[1])); err == nil {
 			h.say("%s %s%s", v.ID, v.Status, counts(v.Counts))
+			if v.ReasonCode != "" {
+				h.say("because %s: %s", v.ReasonCode, v.Comment)
+			}
 		}
 	default:
 		h.t.Fatalf("the history says %q, which is no act", cmd)
@@ -218,6 +236,7 @@ func (h *teller) told() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	at := muster.Time(0)
 	for _, entry := range entries {
 		if entry.Seq != h.fed+1 {
 			h.t.Errorf("the feed jumps from %d to %d", h.fed, entry.Seq)
@@ -227,6 +246,10 @@ func (h *teller) told() {
 			if f.Kind != muster.FactExecution {
 				continue
 			}
+			if entry.At != at && entry.At != start {
+				h.say("at %s", entry.At.Time().Format("Jan 2 15:04:05.999"))
+			}
+			at = entry.At
 			h.say("%s %s#%d %s -> %s v%d%s", f.Thing, f.Job, f.Number, orNone(f.From), orNone(f.To), f.Version, map[bool]string{true: " forced"}[f.Forced])
 			if f.Notice.List {
 				all, _ := h.Pending(context.Background(), f.Thing)
@@ -311,6 +334,28 @@ func number(s string) *int64 {
 		panic(err)
 	}
 	return &n
+}
+
+// rolloutOf reads max=N and base=N factor=F notified=N succeeded=N.
+func rolloutOf(opts map[string]string) *muster.Rollout {
+	if opts["max"]+opts["base"] == "" {
+		return nil
+	}
+	r := &muster.Rollout{}
+	if n := number(opts["max"]); n != nil {
+		r.MaximumPerMinute = *n
+	}
+	if base := number(opts["base"]); base != nil {
+		r.Exponential = &muster.ExponentialRate{BasePerMinute: *base}
+		r.Exponential.Factor, _ = strconv.ParseFloat(opts["factor"], 64)
+		if n := number(opts["notified"]); n != nil {
+			r.Exponential.Notified = *n
+		}
+		if n := number(opts["succeeded"]); n != nil {
+			r.Exponential.Succeeded = *n
+		}
+	}
+	return r
 }
 
 func step(s string) muster.StepTimer {

@@ -62,16 +62,20 @@ func (g *Engine) CreateJob(ctx context.Context, n NewJob) (muster.Job, error) {
 		made.Seq = tx.NextSeq()
 		made.Created, made.Updated = now, now
 		made.Status, made.Rolling = muster.JobInProgress, true
-		due := now
-		if made.Scheduling != nil && made.Scheduling.StartAt > now {
-			made.Status, made.Rolling, due = muster.JobScheduled, false, made.Scheduling.StartAt
+		if s := made.Scheduling; s != nil {
+			if s.StartAt > now || made.Windowed() {
+				made.Status, made.Rolling = muster.JobScheduled, false
+			}
+			tx.Put(store.Deadline{Due: now, Kind: store.Schedule, Subject: string(n.ID), Cursor: jobCursor(&made)})
 		}
-		tx.Put(store.Job{Job: &made})
+		putJob(tx, &made, now)
 		tx.Put(store.Document{Job: made.ID, Document: doc})
 		if n.Tags != "" {
 			tx.Put(store.Tags{Of: muster.Ref{Kind: muster.RefJob, Name: string(n.ID)}, Tags: n.Tags})
 		}
-		tx.Put(store.Deadline{Due: due, Kind: store.Rollout, Subject: string(n.ID), Cursor: rolloutCursor{Job: made.Seq}.String()})
+		if made.Rolling {
+			startRollout(tx, &made, now)
+		}
 		job = made
 		return nil
 	})
@@ -291,7 +295,7 @@ func (g *Engine) changeJob(ctx context.Context, id muster.JobID, fn func(store.T
 		if err != nil {
 			return err
 		}
-		tx.Put(store.Job{Job: &next})
+		putJob(tx, &next, now)
 		return nil
 	})
 	if err == nil {
@@ -308,7 +312,7 @@ func (g *Engine) CancelJob(ctx context.Context, id muster.JobID, force bool, rea
 		if err != nil {
 			return job, err
 		}
-		tx.Put(store.Deadline{Due: now, Kind: store.Sweep, Subject: string(id)})
+		tx.Put(store.Deadline{Due: now, Kind: store.Sweep, Subject: string(id), Cursor: jobCursor(&job)})
 		result = next
 		return next, nil
 	})
@@ -325,7 +329,7 @@ func (g *Engine) DeleteJob(ctx context.Context, id muster.JobID, force bool) err
 		if n := tx.JobCount(muster.JobDeleting); n >= muster.MaxDeletingJobs {
 			return job, muster.Errorf(muster.LimitExceeded, "%d jobs are being deleted; at most %d at a time", n, muster.MaxDeletingJobs)
 		}
-		tx.Put(store.Deadline{Due: now, Kind: store.Delete, Subject: string(id)})
+		tx.Put(store.Deadline{Due: now, Kind: store.Delete, Subject: string(id), Cursor: jobCursor(&job)})
 		return next, nil
 	})
 }
@@ -350,7 +354,7 @@ func (g *Engine) AssociateTargets(ctx context.Context, id muster.JobID, groups [
 		}
 		if len(all) > len(job.Targets) {
 			if !job.Rolling {
-				tx.Put(store.Deadline{Due: now, Kind: store.Rollout, Subject: string(id), Cursor: rolloutCursor{Job: job.Seq}.String()})
+				startRollout(tx, &job, now)
 			}
 			job.Rolling = true
 			job.Targets = all

@@ -12,14 +12,16 @@ const (
 	// slice bounds how many executions one transaction of the loop touches: about 2 ms of the writer's
 	// time, so that device calls never wait long behind a rollout or a sweep.
 	slice = 512
-	// dueAtOnce bounds how many deadlines one transaction looks at.
-	dueAtOnce = 32
+	// retentionRetry is how long a job that is due for deletion waits when enough are being deleted.
+	retentionRetry = time.Minute
 	// retryAfter is how long the loop rests after the store refused.
 	retryAfter = time.Second
 )
 
-// Run does what falls due until ctx ends.
+// Run does what falls due until ctx ends. With a manual clock that is what is due at the moment the
+// clock stands at; Advance does the rest.
 func (g *Engine) Run(ctx context.Context) {
+	_, manual := g.clock.(*ManualClock)
 	for ctx.Err() == nil {
 		next, err := g.Tick(ctx)
 		var wait <-chan time.Time
@@ -27,7 +29,7 @@ func (g *Engine) Run(ctx context.Context) {
 		case err != nil && ctx.Err() == nil:
 			g.log.Error("background work failed; it will be tried again", "error", err)
 			wait = time.After(retryAfter)
-		case next != 0:
+		case next != 0 && !manual:
 			// A deadline of another process's making is noticed within a minute even if nobody tells.
 			wait = time.After(min(next.Sub(g.clock.Now()), time.Minute))
 		}
@@ -41,11 +43,17 @@ func (g *Engine) Run(ctx context.Context) {
 
 // Tick does all that is due now, slice by slice, and returns when the next thing falls due, 0 for never.
 func (g *Engine) Tick(ctx context.Context) (next muster.Time, err error) {
+	g.ticking.Lock()
+	defer g.ticking.Unlock()
+	return g.tick(ctx)
+}
+
+func (g *Engine) tick(ctx context.Context) (next muster.Time, err error) {
 	for ctx.Err() == nil {
 		done := 0
 		err := g.update(ctx, store.Keys{}, func(tx store.Tx, now muster.Time) error {
 			budget := slice
-			due := tx.Due(now, dueAtOnce)
+			due := tx.Due(now, slice)
 			done = 0
 			for _, d := range due {
 				if budget <= 0 {
@@ -78,6 +86,17 @@ func (g *Engine) work(tx store.Tx, d store.Deadline, now muster.Time, budget int
 		return sweep(tx, d, now, budget)
 	case store.Delete:
 		return remove(tx, d, now, budget)
+	case store.Timer:
+		expire(tx, d, now)
+		return 0, nil
+	case store.Schedule:
+		schedule(tx, d, now)
+		return 0, nil
+	case store.Shown:
+		return tellShown(tx, d, now, budget)
+	case store.Retention:
+		g.retain(tx, d, now)
+		return 0, nil
 	}
 	g.log.Error("a deadline of unknown kind is dropped", "kind", d.Kind, "subject", d.Subject)
 	tx.Delete(d)

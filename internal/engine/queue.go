@@ -30,6 +30,7 @@ func keepAs(tx store.Tx, q muster.Queue, now muster.Time, shown func(muster.Exec
 	tx.Keep(q.Thing, muster.Compare(q, after, shown), changes...)
 	for i := range changes {
 		c := &changes[i]
+		timers(tx, c)
 		pending := c.After.Status == muster.Queued || c.After.Status == muster.InProgress
 		if !pending && c.Before.Status != muster.NoStatus {
 			settleJob(tx, c.Before.Job, now)
@@ -38,16 +39,27 @@ func keepAs(tx store.Tx, q muster.Queue, now muster.Time, shown func(muster.Exec
 	return after
 }
 
-// settleJob completes a job whose last execution has ended.
+// settleJob aborts a job that too many things have failed, and completes one whose last execution has
+// ended.
 func settleJob(tx store.Tx, id muster.JobID, now muster.Time) {
 	job, ok := tx.Job(id)
-	if !ok || job.Status != muster.JobInProgress || !job.Finished(tx.Counts(id)) {
+	if !ok || !job.Status.Active() {
 		return
 	}
-	done := *job
-	done.Status = muster.JobCompleted
-	done.Completed, done.Updated = now, now
-	tx.Put(store.Job{Job: &done})
+	if len(job.Settings.Abort) > 0 && job.EndReached == 0 {
+		if why, met := job.Abort(tx.Tally(id)); met {
+			aborted, err := job.Cancel(false, muster.AbortReason, why, now)
+			if err == nil {
+				putJob(tx, &aborted, now)
+				tx.Put(store.Deadline{Due: now, Kind: store.Sweep, Subject: string(id), Cursor: jobCursor(job)})
+				return
+			}
+		}
+	}
+	if job.Finished(tx.Counts(id)) {
+		done := job.Complete(now)
+		putJob(tx, &done, now)
+	}
 }
 
 // thing loads a registered thing's queue.

@@ -29,7 +29,11 @@ func (g *Engine) Report(ctx context.Context, name muster.ThingName, id muster.Jo
 		if f.stored.Status == muster.Queued && f.job.Status == muster.JobScheduled {
 			return held(f.job, f.stored)
 		}
-		keep(tx, q, now, muster.Change{Before: f.stored, After: next})
+		if change := (muster.Change{Before: f.stored, After: next}); next.Status.Terminal() {
+			finish(tx, q, f.job, now, change)
+		} else {
+			keep(tx, q, now, change)
+		}
 		result = next
 		return nil
 	})

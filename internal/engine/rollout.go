@@ -1,47 +1,72 @@
 package engine
 
 import (
-	"encoding/json"
+	"errors"
+	"math"
 	"slices"
+	"strconv"
 
 	"muster"
 	"muster/internal/store"
 )
 
-// A rolloutCursor says how far a rollout has come within the first target that is not done yet: which
-// group of that target's tree, and where in its members. Job guards against another job of the same id.
+// A rolloutCursor says how far a rollout has come within the first target that is not done yet.
 type rolloutCursor struct {
-	Job    uint64 `json:"j"`
-	Target int    `json:"t,omitempty"`
-	Group  uint64 `json:"g,omitempty"` // Seq of the group being rolled out; 0: the first
-	Member string `json:"m,omitempty"`
+	Job    uint64 // Seq of the job: another one may have got its id
+	Target int
+	Place  treePage // in the tree of that target's group
+	Slot   float64  // when the rate allows the next execution, in milliseconds
 }
 
+// String writes the cursor as it is kept. No group has a slash in its name.
 func (c rolloutCursor) String() string {
-	b, _ := json.Marshal(c) // a struct of numbers and a string always marshals
-	return string(b)
+	var b muster.PairsBuilder
+	b.Set("/job", strconv.FormatUint(c.Job, 10))
+	b.Set("/target", strconv.Itoa(c.Target))
+	b.Set("/slot", strconv.FormatFloat(c.Slot, 'g', -1, 64))
+	c.Place.write(&b)
+	return string(b.Pairs())
+}
+
+// parseRolloutCursor is the way back.
+func parseRolloutCursor(s string) (c rolloutCursor, err error) {
+	p := muster.Pairs(s)
+	job, _ := p.Get("/job")
+	target, _ := p.Get("/target")
+	slot, _ := p.Get("/slot")
+	var err1, err2, err3 error
+	c.Job, err1 = strconv.ParseUint(job, 10, 64)
+	c.Target, err2 = strconv.Atoi(target)
+	c.Slot, err3 = strconv.ParseFloat(slot, 64)
+	c.Place = readTreePage(p)
+	return c, errors.Join(err1, err2, err3)
+}
+
+// jobCursor marks the work of one job, so that it is not taken for that of a later job of the same id.
+func jobCursor(job *muster.Job) string { return strconv.FormatUint(job.Seq, 10) }
+
+// startRollout makes the loop roll the job out, from its first target that is not done.
+func startRollout(tx store.Tx, job *muster.Job, now muster.Time) {
+	tx.Put(store.Deadline{Due: now, Kind: store.Rollout, Subject: string(job.ID), Cursor: rolloutCursor{Job: job.Seq}.String()})
 }
 
 // rollout materialises up to budget executions of a job and reports how many rows it looked at.
 func rollout(tx store.Tx, d store.Deadline, now muster.Time, budget int) (spent int, err error) {
 	tx.Delete(d)
-	var c rolloutCursor
-	if err := json.Unmarshal([]byte(d.Cursor), &c); err != nil {
+	c, err := parseRolloutCursor(d.Cursor)
+	if err != nil {
 		return 0, err
 	}
 	job, ok := tx.Job(muster.JobID(d.Subject))
-	if !ok || job.Seq != c.Job || !job.Rolling && job.Status != muster.JobScheduled {
+	if !ok || job.Seq != c.Job || !job.Rolling {
 		return 0, nil
 	}
-	next := *job
-	if next.Status == muster.JobScheduled {
-		next.Status, next.Rolling, next.Updated = muster.JobInProgress, true, now
-		tx.Put(store.Job{Job: &next})
+	if c.Target < job.RolledOut {
+		c = rolloutCursor{Job: c.Job, Target: job.RolledOut, Slot: c.Slot}
 	}
-	job = &next
-	c.Target = max(c.Target, job.RolledOut)
-	for c.Target < len(job.Targets) && spent < budget {
-		n, done, err := rolloutTarget(tx, job, &c, now, budget-spent)
+	p := pace{job: job, slot: c.Slot}
+	for c.Target < len(job.Targets) && spent < budget && p.ready(tx, now) {
+		n, done, err := rolloutTarget(tx, job, &c, &p, now, budget-spent)
 		if err != nil {
 			return spent, err
 		}
@@ -50,119 +75,143 @@ func rollout(tx store.Tx, d store.Deadline, now muster.Time, budget int) (spent 
 			c = rolloutCursor{Job: c.Job, Target: c.Target + 1}
 		}
 	}
+	c.Slot = p.slot
 	if c.Target < len(job.Targets) {
-		tx.Put(store.Deadline{Due: now, Kind: store.Rollout, Subject: d.Subject, Cursor: c.String()})
+		tx.Put(store.Deadline{Due: max(now, muster.Time(math.Ceil(c.Slot))), Kind: store.Rollout, Subject: d.Subject, Cursor: c.String()})
 	}
 	if c.Target != job.RolledOut {
+		job, _ = tx.Job(job.ID)
 		moved := *job
 		moved.RolledOut = c.Target
 		moved.Rolling = c.Target < len(job.Targets)
-		if moved.Finished(tx.Counts(job.ID)) {
-			moved.Status, moved.Completed, moved.Updated = muster.JobCompleted, now, now
-		}
 		tx.Put(store.Job{Job: &moved})
+		settleJob(tx, job.ID, now)
 	}
 	return spent, nil
 }
 
+// A pace keeps a rollout to its rate: executions are made one at a time, each at least the interval
+// of the present rate after the one before. A rollout that is late does not catch up, so that no
+// minute sees more than the rate allows (state-machine.md §9).
+type pace struct {
+	job  *muster.Job
+	slot float64
+}
+
+// perMinute is the present rate, 0 for none.
+func (p *pace) perMinute(tx store.Reader) float64 {
+	if p.job.Settings.Rollout == nil {
+		return 0
+	}
+	tally := tx.Tally(p.job.ID)
+	notified := int64(0)
+	for _, n := range tally {
+		notified += n
+	}
+	return p.job.Settings.Rollout.PerMinute(notified, tally[muster.Succeeded])
+}
+
+// ready reports whether another execution may be made now.
+func (p *pace) ready(tx store.Reader, now muster.Time) bool {
+	return p.perMinute(tx) == 0 || float64(now) >= p.slot
+}
+
+// made notes that one was made.
+func (p *pace) made(tx store.Reader, now muster.Time) {
+	rate := p.perMinute(tx)
+	if rate == 0 {
+		return
+	}
+	if float64(now)-p.slot >= 1 { // later than the rounding of a slot to a millisecond
+		p.slot = float64(now)
+	}
+	p.slot += 60_000 / rate
+}
+
 // rolloutTarget goes on with one target, moving the cursor within it.
-func rolloutTarget(tx store.Tx, job *muster.Job, c *rolloutCursor, now muster.Time, budget int) (spent int, done bool, err error) {
+func rolloutTarget(tx store.Tx, job *muster.Job, c *rolloutCursor, p *pace, now muster.Time, budget int) (spent int, done bool, err error) {
 	target := job.Targets[c.Target]
 	if target.Group == "" {
-		reach(tx, job, target.Thing, now)
+		if reach(tx, job, target.Thing, now) {
+			p.made(tx, now)
+		}
 		return 1, true, nil
 	}
-	for _, group := range subtree(tx, target.Group) {
-		if group.Seq < c.Group || job.Selection == muster.Snapshot && group.Seq > job.Seq {
+	at := &c.Place
+	if at.Walk == nil {
+		at.Walk = tree{{Group: target.Group}}
+	}
+	paced := p.perMinute(tx) > 0
+	for len(at.Walk) > 0 {
+		if spent >= budget || !p.ready(tx, now) {
+			return spent, false, nil
+		}
+		limit := budget - spent
+		if paced {
+			limit = 1 // what is left of a page could not be kept
+		}
+		members, next, err := tx.Members(at.Walk.at(), store.Page{After: at.Member, Limit: limit})
+		if err != nil {
+			return spent, false, err
+		}
+		for _, m := range members {
+			if (job.Selection == muster.Continuous || m.Seq <= job.Seq) && reach(tx, job, m.Thing, now) {
+				p.made(tx, now)
+			}
+		}
+		spent += max(1, len(members))
+		if at.Member = next; next != "" {
 			continue
 		}
-		if group.Seq > c.Group {
-			c.Group, c.Member = group.Seq, ""
+		if at.Walk, err = at.Walk.step(tx); err != nil {
+			return spent, false, err
 		}
-		for {
-			if spent >= budget {
-				return spent, false, nil
-			}
-			members, next, err := tx.Members(group.Name, store.Page{After: c.Member, Limit: budget - spent})
-			if err != nil {
-				return spent, false, err
-			}
-			for _, m := range members {
-				if job.Selection == muster.Continuous || m.Seq <= job.Seq {
-					reach(tx, job, m.Thing, now)
-				}
-			}
-			spent += max(1, len(members))
-			c.Member = next
-			if next == "" {
-				break
-			}
-		}
-		c.Group++ // the group is done: the next one is younger
 	}
 	return spent, true, nil
 }
 
-// subtree is a group and everything below it, oldest first; parents come before their children.
-func subtree(tx store.Reader, root muster.GroupName) []muster.Group {
-	group, ok := tx.Group(root)
-	if !ok {
-		return nil
+// reach makes the first execution of a job on a thing that its rollout has come to, and reports
+// whether it made one. A thing that has one already is left to reconcile.
+func reach(tx store.Tx, job *muster.Job, name muster.ThingName, now muster.Time) bool {
+	latest, has := tx.Execution(job.ID, name, 0)
+	switch {
+	case !has:
+		return enqueue(tx, job, name, muster.NoStatus, now)
+	case latest.Status.Terminal() && job.Selection == muster.Continuous:
+		return reconcile(tx, job, name, now)
 	}
-	out := []muster.Group{group}
-	for i := 0; i < len(out); i++ {
-		for after := ""; ; {
-			children, next, err := tx.Groups(out[i].Name, store.Page{After: after, Limit: muster.MaxChildren})
-			out = append(out, children...)
-			if after = next; err != nil || next == "" {
-				break
-			}
-		}
-	}
-	slices.SortFunc(out, func(a, b muster.Group) int {
-		if a.Seq < b.Seq {
-			return -1
-		}
-		return 1
-	})
-	return out
+	return false
 }
 
-// reach makes the first execution of a job on a thing that its rollout has come to. A thing that has
-// one already is left to reconcile.
-func reach(tx store.Tx, job *muster.Job, name muster.ThingName, now muster.Time) {
-	if latest, has := tx.Execution(job.ID, name, 0); !has {
-		enqueue(tx, job, name, now)
-	} else if latest.Status == muster.Removed {
-		reconcile(tx, job, name, now)
-	}
-}
-
-// enqueue gives a registered thing a new execution.
-func enqueue(tx store.Tx, job *muster.Job, name muster.ThingName, now muster.Time) {
+// enqueue gives a registered thing a new execution; superseded is the status of its latest one before.
+func enqueue(tx store.Tx, job *muster.Job, name muster.ThingName, superseded muster.Status, now muster.Time) bool {
 	q, registered := tx.Queue(name)
 	if !registered {
-		return
+		return false
 	}
 	e := muster.NewExecution(job.ID, name, tx.NextNumber(job.ID, name), 0, tx.NextSeq(), now)
-	keep(tx, q, now, muster.Change{After: e})
+	keep(tx, q, now, muster.Change{After: e, Superseded: superseded})
+	return true
 }
 
 // reconcile brings a thing's execution of an active job in line with whether the thing is a target now
-// (state-machine.md §11): it serves the rollout, joins and leaves.
-func reconcile(tx store.Tx, job *muster.Job, name muster.ThingName, now muster.Time) {
+// (state-machine.md §11), and reports whether it made a new one. It serves the rollout, joins and leaves.
+func reconcile(tx store.Tx, job *muster.Job, name muster.ThingName, now muster.Time) bool {
 	since, wanted := targeted(tx, job, name)
 	latest, has := tx.Execution(job.ID, name, 0)
 	switch {
-	case wanted && !has,
+	case wanted && job.EndReached != 0: // no more rollout
+	case wanted && !has:
+		return enqueue(tx, job, name, muster.NoStatus, now)
+	case wanted && latest.Status.Terminal() && (latest.Status == muster.Removed || since > latest.Seq):
 		// Removed when it left, or done in an earlier membership: a new attempt for the new one.
-		wanted && latest.Status.Terminal() && (latest.Status == muster.Removed || since > latest.Seq):
-		enqueue(tx, job, name, now)
+		return enqueue(tx, job, name, latest.Status, now)
 	case !wanted && has && !latest.Status.Terminal() && job.Selection == muster.Continuous:
 		q, _ := tx.Queue(name)
 		q.Thing = name
 		keep(tx, q, now, muster.Change{Before: latest, After: latest.Remove(now)})
 	}
+	return false
 }
 
 // targeted reports whether a registered thing is a target of the job, and since when: the sequence

@@ -8,17 +8,13 @@ import (
 // sweep cancels what a canceled job takes along. What it changes leaves the lists it reads, so that it
 // needs no cursor: it is done when the lists are empty.
 func sweep(tx store.Tx, d store.Deadline, now muster.Time, budget int) (spent int, err error) {
-	id := muster.JobID(d.Subject)
-	job, ok := tx.Job(id)
+	job, ok := mine(tx, d)
 	tx.Delete(d)
-	if !ok || job.Status != muster.JobCanceled || !job.Sweeping {
+	if !ok || job.Status == muster.JobDeleting || !job.Sweeping {
 		return 0, nil
 	}
-	statuses := []muster.Status{muster.Queued}
-	if job.ForceCanceled {
-		statuses = append(statuses, muster.InProgress)
-	}
-	spent, err = eachOf(tx, id, statuses, budget, func(q muster.Queue, e muster.Execution) {
+	id := job.ID
+	spent, err = eachOf(tx, id, job.Taken(), budget, func(q muster.Queue, e muster.Execution) {
 		settled, _ := job.Settle(e)
 		keepAs(tx, q, now, wasOffered(tx, job), muster.Change{Before: e, After: settled})
 	})
@@ -26,34 +22,35 @@ func sweep(tx store.Tx, d store.Deadline, now muster.Time, budget int) (spent in
 		return spent, err
 	}
 	if spent >= budget {
-		tx.Put(store.Deadline{Due: now, Kind: store.Sweep, Subject: d.Subject})
+		tx.Put(store.Deadline{Due: now, Kind: store.Sweep, Subject: d.Subject, Cursor: d.Cursor})
 		return spent, nil
 	}
 	done := *job
 	done.Sweeping = false
 	done.Updated = now
 	tx.Put(store.Job{Job: &done})
+	settleJob(tx, id, now)
 	return spent, nil
 }
 
 // remove deletes a job's executions, pending ones first so that devices hear of it, then the job.
 func remove(tx store.Tx, d store.Deadline, now muster.Time, budget int) (spent int, err error) {
-	id := muster.JobID(d.Subject)
-	job, ok := tx.Job(id)
+	job, ok := mine(tx, d)
 	tx.Delete(d)
 	if !ok || job.Status != muster.JobDeleting {
 		return 0, nil
 	}
+	id := job.ID
 	all := []muster.Status{muster.Queued, muster.InProgress, muster.Succeeded, muster.Failed, muster.TimedOut,
 		muster.Rejected, muster.Removed, muster.Canceled}
 	spent, err = eachOf(tx, id, all, budget, func(q muster.Queue, e muster.Execution) {
-		keepAs(tx, q, now, wasOffered(tx, job), muster.Change{Before: e})
+		keepAs(tx, q, now, wasOffered(tx, job), muster.Change{Before: e, Stale: true})
 	})
 	if err != nil {
 		return spent, err
 	}
 	if spent >= budget {
-		tx.Put(store.Deadline{Due: now, Kind: store.Delete, Subject: d.Subject})
+		tx.Put(store.Deadline{Due: now, Kind: store.Delete, Subject: d.Subject, Cursor: d.Cursor})
 		return spent, nil
 	}
 	tx.Put(store.Tags{Of: muster.Ref{Kind: muster.RefJob, Name: d.Subject}})

@@ -7,6 +7,8 @@ package store
 import (
 	"context"
 	"iter"
+	"strconv"
+	"strings"
 
 	"muster"
 )
@@ -26,7 +28,7 @@ type Keys struct {
 type Store interface {
 	// Update runs fn so that it and every other Update on the same keys appear to happen one at a time,
 	// and returns once what it wrote is durable. fn may run more than once; it must touch nothing but tx.
-	// Many Updates may share one commit. When fn returns an error nothing it wrote is kept, and the
+	// Many Updates may share one commit. Update never returns while fn runs; a ctx that ends keeps fn from being begun. When fn returns an error nothing it wrote is kept, and the
 	// error is returned once everything fn could see is durable.
 	Update(ctx context.Context, on Keys, fn func(Tx) error) error
 
@@ -86,6 +88,8 @@ type (
 		Of   muster.Ref
 		Tags muster.Pairs
 	}
+	// Setting is a value that the service itself keeps, by name. An empty value deletes it.
+	Setting struct{ Name, Value string }
 	// Deadline is something to be done at a time; its name is all fields but Cursor.
 	Deadline struct {
 		Due     muster.Time
@@ -103,15 +107,20 @@ func (Template) row()  {}
 func (Job) row()       {}
 func (Document) row()  {}
 func (Tags) row()      {}
+func (Setting) row()   {}
 func (Deadline) row()  {}
 
 // A DeadlineKind says what is due.
 type DeadlineKind uint8
 
 const (
-	Rollout DeadlineKind = iota + 1 // materialise executions of job Subject
-	Sweep                           // cancel what a canceled job Subject takes along
-	Delete                          // delete executions of job Subject, then the job
+	Rollout   DeadlineKind = iota + 1 // materialise executions of job Subject
+	Sweep                             // cancel what a canceled job Subject takes along
+	Delete                            // delete executions of job Subject, then the job
+	Timer                             // a timer of an execution: Subject is TimerSubject
+	Schedule                          // job Subject starts, ends, or opens or closes its maintenance window
+	Shown                             // devices are told that executions of job Subject came into or went out of sight
+	Retention                         // job Subject has been over for long
 )
 
 // A Reader finds rows. A method that cannot read because the store fails returns its zero value and
@@ -148,6 +157,10 @@ type Reader interface {
 	JobCount(muster.JobStatus) int
 	// Counts are the job's executions by status.
 	Counts(muster.JobID) muster.Counts
+	// Tally is the job's things by the status of their latest attempt.
+	Tally(muster.JobID) muster.Tally
+	// Setting is the value of a setting, empty if there is none.
+	Setting(name string) string
 
 	// Queue is the thing's pending executions in contract order; ok is false for a thing that is not
 	// registered and has none.
@@ -196,4 +209,17 @@ type JobFilter struct {
 	Selection *muster.Selection
 	Group     muster.GroupName // jobs that name the group as a target
 	Namespace string
+}
+
+// TimerSubject names the execution that a Timer deadline is about. No thing or job has a slash in its name.
+func TimerSubject(thing muster.ThingName, job muster.JobID, number int64) string {
+	return string(thing) + "/" + string(job) + "/" + strconv.FormatInt(number, 10)
+}
+
+// ParseTimerSubject is the way back.
+func ParseTimerSubject(s string) (thing muster.ThingName, job muster.JobID, number int64, ok bool) {
+	t, rest, ok1 := strings.Cut(s, "/")
+	j, n, ok2 := strings.Cut(rest, "/")
+	number, err := strconv.ParseInt(n, 10, 64)
+	return muster.ThingName(t), muster.JobID(j), number, ok1 && ok2 && err == nil
 }

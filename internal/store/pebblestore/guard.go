@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -236,9 +237,20 @@ func (hole) ReadAt([]byte, int64) (int, error)      { return 0, errFrozen }
 func (hole) Write(p []byte) (int, error)            { return len(p), nil }
 func (hole) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 func (hole) Preallocate(int64, int64) error         { return nil }
-func (hole) Stat() (vfs.FileInfo, error)            { return nil, errFrozen }
+func (h hole) Stat() (vfs.FileInfo, error)          { return holeInfo{h}, nil }
 func (hole) Sync() error                            { return nil }
 func (hole) SyncTo(int64) (bool, error)             { return true, nil }
 func (hole) SyncData() error                        { return nil }
 func (hole) Prefetch(int64, int64) error            { return nil }
 func (hole) Fd() uintptr                            { return vfs.InvalidFd }
+
+// holeInfo is what a hole says of itself: it is empty.
+type holeInfo struct{ hole }
+
+func (i holeInfo) Name() string         { return filepath.Base(i.name) }
+func (holeInfo) Size() int64            { return 0 }
+func (holeInfo) Mode() fs.FileMode      { return 0o644 }
+func (holeInfo) ModTime() time.Time     { return time.Time{} }
+func (holeInfo) IsDir() bool            { return false }
+func (holeInfo) Sys() any               { return nil }
+func (holeInfo) DeviceID() vfs.DeviceID { return vfs.DeviceID{} }

@@ -121,6 +121,18 @@ func (r *reader) Counts(id muster.JobID) muster.Counts {
 	return muster.Counts{}
 }
 
+func (r *reader) Tally(id muster.JobID) muster.Tally {
+	if j := r.jobs[id]; j != nil {
+		return j.tally
+	}
+	return muster.Tally{}
+}
+
+func (r *reader) Setting(name string) string {
+	v, _ := r.get(keyText(kSetting, name))
+	return string(v)
+}
+
 // setsOf are the sets of a job, read from disk if the job is sealed. They must not be changed.
 func (r *reader) setsOf(j *jobState) *sets {
 	if j.sets != nil {

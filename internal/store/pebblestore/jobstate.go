@@ -13,6 +13,7 @@ type jobState struct {
 	jid    uint32
 	job    *muster.Job // replaced, never changed
 	counts muster.Counts
+	tally  muster.Tally
 	sets   *sets // nil while they are only on disk: then sealed is true
 	sealed bool  // the key of sealed sets exists and is what sets would be
 	dirty  bool  // counts are to be written with this batch
@@ -132,17 +133,20 @@ func (s *sets) equal(o *sets) bool {
 	return true
 }
 
-func appendCounts(b []byte, c *muster.Counts) []byte {
-	for _, n := range c {
+func appendCounts(b []byte, c *muster.Counts, t *muster.Tally) []byte {
+	for _, n := range append(c[:], t[:]...) {
 		b = binary.AppendUvarint(b, uint64(n))
 	}
 	return b
 }
 
-func decodeCounts(v []byte) (c muster.Counts, ok bool) {
+func decodeCounts(v []byte) (c muster.Counts, t muster.Tally, ok bool) {
 	d := decoder{b: v}
 	for i := range c {
 		c[i] = int64(d.uvarint())
 	}
-	return c, !d.bad
+	for i := range t {
+		t[i] = int64(d.uvarint())
+	}
+	return c, t, !d.bad
 }

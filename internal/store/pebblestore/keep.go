@@ -82,7 +82,7 @@ func (t *tx) keep(tid uint32, thing muster.ThingName, c *muster.Change, n muster
 			t.pending++
 		}
 	}
-	t.move(tid, j, e.Number, from, to)
+	t.move(tid, j, e.Number, c)
 	t.touch(j)
 	t.s.entry.execution(tid, j.jid, c, n)
 	return true
@@ -126,8 +126,10 @@ func (t *tx) setQueue(tid, jid uint32, number int64, record []byte) {
 }
 
 // move keeps the job's sets and counters for an execution that went from a status to another.
-func (t *tx) move(tid uint32, j *jobState, number int64, from, to muster.Status) {
-	u := undo{tid: tid, job: j, from: from, to: to}
+func (t *tx) move(tid uint32, j *jobState, number int64, c *muster.Change) {
+	from, to := c.Before.Status, c.After.Status
+	u := undo{tid: tid, job: j, from: from, to: to, was: c.Superseded, stale: c.Stale}
+	j.tally.Add(*c)
 	s := j.sets
 	if number != 1 && s.addMulti(tid) {
 		u.sets |= joinedMulti
@@ -173,6 +175,7 @@ func (t *tx) another(tid uint32, j *jobState, number int64, st muster.Status) bo
 
 func (t *tx) unmove(u *undo) {
 	j, s := u.job, u.job.sets
+	j.tally.Take(u.from, u.to, u.was, u.stale)
 	if u.from != u.to {
 		if u.from != muster.NoStatus {
 			j.counts[u.from]++

@@ -29,6 +29,7 @@ import (
 //	q jid         garbage         things whose history of a deleted job is still to be removed
 //	x jid         dead job        its id, while the feed may speak of it
 //	f seq         feed            an entry
+//	w name        setting         its value
 const (
 	kMeta     = 'M'
 	kFormat   = 'V'
@@ -50,6 +51,7 @@ const (
 	kGarbage  = 'q'
 	kDead     = 'x'
 	kFeed     = 'f'
+	kSetting  = 'w'
 )
 
 func key1(kind byte, id uint32) []byte {
@@ -93,6 +95,11 @@ func tagsKey(of muster.Ref) []byte {
 func deadlineKey(d store.Deadline) []byte {
 	k := binary.BigEndian.AppendUint64([]byte{kDeadline}, uint64(d.Due)^1<<63)
 	return append(append(k, byte(d.Kind)), d.Subject...)
+}
+
+// splitDeadline takes a deadline's key of at least ten bytes apart.
+func splitDeadline(k []byte) store.Deadline {
+	return store.Deadline{Due: muster.Time(binary.BigEndian.Uint64(k[1:]) ^ 1<<63), Kind: store.DeadlineKind(k[9]), Subject: string(k[10:])}
 }
 
 // appendNumber encodes a number from 0 up in as few bytes as it takes, in an order that is the

@@ -12,7 +12,6 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"muster"
-	"muster/internal/store"
 )
 
 // load builds the state from what is on disk. Names, memberships and executions lie in different
@@ -74,9 +73,9 @@ func (s *Store) loadRows() error {
 	})
 	err = errors.Join(err, s.each(kCounts, func(k, v []byte) bool {
 		jid, ok := split1(k)
-		c, good := decodeCounts(v)
+		c, tally, good := decodeCounts(v)
 		if j := s.byJID[jid]; j != nil {
-			j.counts = c
+			j.counts, j.tally = c, tally
 		}
 		return ok && good
 	}))
@@ -153,8 +152,7 @@ func (s *Store) loadRows() error {
 		if len(k) < 10 {
 			return false
 		}
-		d := store.Deadline{Due: muster.Time(binary.BigEndian.Uint64(k[1:]) ^ 1<<63), Kind: store.DeadlineKind(k[9]), Subject: string(k[10:])}
-		s.deadlines.ReplaceOrInsert(d, string(v))
+		s.deadlines.ReplaceOrInsert(splitDeadline(k), string(v))
 		return true
 	}))
 }

@@ -31,6 +31,9 @@ func Open(o Options) (*Store, error) {
 	if o.CacheBytes <= 0 {
 		o.CacheBytes = 64 << 20
 	}
+	if o.memTable == 0 {
+		o.memTable = 32 << 20
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
@@ -64,6 +67,7 @@ func Open(o Options) (*Store, error) {
 	if err := s.load(); err != nil {
 		return nil, errors.Join(err, s.db.Close())
 	}
+	s.written = s.meta
 	s.durableFeed.Store(s.feed)
 	s.fs.armed.Store(true)
 	s.done.Add(2)
@@ -80,7 +84,7 @@ func (s *Store) openDB() error {
 		FS:                          s.fs,
 		Cache:                       cache,
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
-		MemTableSize:                32 << 20, // begins small and doubles
+		MemTableSize:                s.opts.memTable, // begins small and doubles
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       24,

@@ -16,7 +16,7 @@ import (
 //	updated   varint, from queued
 //	started   varint, from queued, if started
 //	timers    two varints from queued, 0 for none (and one more otherwise), if there are timers
-//	attempt   uvarint, if any
+//	attempt   two uvarints: retries, and those after a time-out, if there were any
 //	details   the rest
 const (
 	recForced  = 1 << 4
@@ -53,6 +53,7 @@ func appendRecord(b []byte, e *muster.Execution) []byte {
 	}
 	if flags&recAttempt != 0 {
 		b = binary.AppendUvarint(b, uint64(e.Attempt))
+		b = binary.AppendUvarint(b, uint64(e.TimedOutRetries))
 	}
 	return append(b, e.Details...)
 }
@@ -74,7 +75,7 @@ func decodeRecord(v []byte, e *muster.Execution) bool {
 	e.Seq = d.uvarint()
 	e.QueuedAt = muster.Time(d.uvarint())
 	e.UpdatedAt = e.QueuedAt + muster.Time(d.varint())
-	e.StartedAt, e.InProgressTimeout, e.StepTimeout, e.Attempt = 0, 0, 0, 0
+	e.StartedAt, e.InProgressTimeout, e.StepTimeout, e.Attempt, e.TimedOutRetries = 0, 0, 0, 0, 0
 	if flags&recStarted != 0 {
 		e.StartedAt = e.QueuedAt + muster.Time(d.varint())
 	}
@@ -84,6 +85,7 @@ func decodeRecord(v []byte, e *muster.Execution) bool {
 	}
 	if flags&recAttempt != 0 {
 		e.Attempt = int32(d.uvarint())
+		e.TimedOutRetries = int32(d.uvarint())
 	}
 	if d.bad || e.Status == muster.NoStatus || e.Status >= muster.NumStatus {
 		return false

@@ -172,7 +172,7 @@ func (s *slab) putBig(v []byte) uint32 {
 }
 
 // clone is a copy that changes of s do not reach.
-func (s *slab) clone() *slab {
+func (s *slab) clone() slab {
 	c := *s
 	for k := range c.classes {
 		c.classes[k].chunks = append([]chunk(nil), c.classes[k].chunks...)
@@ -181,5 +181,5 @@ func (s *slab) clone() *slab {
 		}
 	}
 	c.big = append([][]byte(nil), c.big...) // big strings are never changed in place
-	return &c
+	return c
 }

@@ -27,8 +27,9 @@ type Options struct {
 	Memory      bool   // keep everything in RAM: Dir means nothing, and Close forgets
 	FS          vfs.FS // instead of the operating system's, for tests
 	Logger      *slog.Logger
-	FeedEntries int // facts that the feed keeps at least; default 1,000,000
-	CacheBytes  int // blocks of the disk's that are kept in RAM; default 64 MiB
+	FeedEntries int    // facts that the feed keeps at least; default 1,000,000
+	CacheBytes  int    // blocks of the disk's that are kept in RAM; default 64 MiB
+	memTable    uint64 // tests make it small
 }
 
 // Store is a store.Store.
@@ -52,6 +53,7 @@ type Store struct {
 	queueBuf []byte
 	toSeal   map[uint32]bool
 	turns    int
+	written  meta // as it is on disk
 
 	documents *cache[muster.Document]
 	sealed    *cache[*sets]

@@ -28,14 +28,16 @@ type tx struct {
 
 // An undo takes one change back. Those of Keep are plain values, for they are many.
 type undo struct {
-	do   func()
-	tid  uint32
-	old  uint32 // handle of the queue before; freed when the Update succeeds
-	new  uint32
-	job  *jobState
-	from muster.Status // NoStatus: none
-	to   muster.Status
-	sets setChanges
+	do    func()
+	tid   uint32
+	old   uint32 // handle of the queue before; freed when the Update succeeds
+	new   uint32
+	job   *jobState
+	from  muster.Status // NoStatus: none
+	to    muster.Status
+	was   muster.Status // superseded
+	stale bool
+	sets  setChanges
 }
 
 // setChanges says which sets a change of an execution has changed.
@@ -121,6 +123,12 @@ func (t *tx) Put(row store.Row) {
 		} else {
 			t.b.set(tagsKey(r.Of), []byte(r.Tags))
 		}
+	case store.Setting:
+		if r.Value == "" {
+			t.b.delete(keyText(kSetting, r.Name))
+		} else {
+			t.b.set(keyText(kSetting, r.Name), []byte(r.Value))
+		}
 	case store.Deadline:
 		cursor := r.Cursor
 		t.b.set(deadlineKey(r), []byte(cursor))
@@ -174,6 +182,8 @@ func (t *tx) Delete(row store.Row) {
 		}
 	case store.Tags:
 		t.b.delete(tagsKey(r.Of))
+	case store.Setting:
+		t.b.delete(keyText(kSetting, r.Name))
 	case store.Deadline:
 		t.b.delete(deadlineKey(r))
 		r.Cursor = ""

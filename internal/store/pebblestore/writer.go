@@ -90,15 +90,9 @@ func (s *Store) Update(ctx context.Context, _ store.Keys, fn func(store.Tx) erro
 	if !s.waiting.add(r) {
 		return errClosed
 	}
-	if cancelled := ctx.Done(); cancelled == nil {
-		<-r.done
-	} else {
-		select {
-		case <-r.done:
-		case <-cancelled:
-			return ctx.Err() // the writer still has r
-		}
-	}
+	// Also when ctx ends: fn may be running, and it writes what is its caller's. The writer drops a
+	// request that it has not begun by then.
+	<-r.done
 	err := r.err
 	r.ctx, r.fn, r.err = nil, nil, nil
 	requests.Put(r)
@@ -107,9 +101,20 @@ func (s *Store) Update(ctx context.Context, _ store.Keys, fn func(store.Tx) erro
 
 // write is the writer.
 func (s *Store) write() {
-	defer s.done.Done()
-	defer close(s.syncing)
-	var queue, spare []*request
+	var queue, spare, rest []*request
+	over := false
+	defer func() {
+		if over {
+			close(s.syncing)
+			s.done.Done()
+			return
+		}
+		// A function has ended this goroutine, as the testing package's Fatal does. What was half
+		// done in memory cannot be trusted any more.
+		s.fail(errors.New("a function that was given to Update has ended the writer's goroutine"))
+		s.syncing <- &commit{done: make(chan struct{}), requests: rest}
+		go s.write()
+	}()
 	for {
 		got, closed := s.waiting.take(spare[:0])
 		spare = queue[:0]
@@ -119,12 +124,13 @@ func (s *Store) write() {
 				continue
 			}
 			if closed {
+				over = true
 				return
 			}
 			<-s.waiting.wake
 			continue
 		}
-		for rest := queue; len(rest) > 0; {
+		for rest = queue; len(rest) > 0; {
 			c := &commit{done: make(chan struct{})}
 			n := s.turn(c, rest)
 			c.requests = append(c.requests, rest[:n]...)
@@ -202,7 +208,7 @@ func (s *Store) run(fn func(store.Tx) error) (err error) {
 
 // apply completes the batch and gives it to pebble. The state in RAM has it already.
 func (s *Store) apply(c *commit) {
-	if s.batch.count == 0 && s.entry.n == 0 {
+	if s.batch.count == 0 && s.entry.n == 0 && s.meta == s.written {
 		c.feed = s.meta.feed
 		for _, j := range s.touched { // by functions that failed
 			j.dirty = false
@@ -241,7 +247,7 @@ func (s *Store) finish() {
 	for _, j := range s.touched {
 		j.dirty = false
 		if s.byJID[j.jid] == j {
-			b.set(key1(kCounts, j.jid), appendCounts(nil, &j.counts))
+			b.set(key1(kCounts, j.jid), appendCounts(nil, &j.counts, &j.tally))
 			if s.sealable(j) {
 				s.toSeal[j.jid] = true
 			}
@@ -262,7 +268,10 @@ func (s *Store) finish() {
 		s.recent.put(s.meta.feed, v)
 		s.queueBuf = v
 	}
-	b.set([]byte{kMeta}, s.meta.encode())
+	if s.meta != s.written {
+		s.written = s.meta
+		b.set([]byte{kMeta}, s.meta.encode())
+	}
 }
 
 // sync is the goroutine that waits for the disk and answers.

@@ -198,7 +198,7 @@ func numbers(h *harness) {
 			h.equal("number asked again", tx.NextNumber("j", "t"), want)
 			e := queue(tx, "j", "t", 1)
 			if want%2 == 0 {
-				tx.Keep("t", muster.Notice{}, muster.Change{Before: e})
+				tx.Keep("t", muster.Notice{}, deleting(tx, e))
 			} else {
 				become(tx, e, muster.Canceled, 2)
 			}

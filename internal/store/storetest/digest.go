@@ -64,7 +64,8 @@ func digest(t testing.TB, r store.Reader, limit int) string {
 		settings := fmt.Sprintf("%+v %+v", j.Settings.Timeout, j.Settings.Rollout)
 		flat := *j
 		flat.Settings, flat.Scheduling = muster.Settings{}, nil
-		line("job %+v %s document %+v %t tags %q counts %v", flat, settings, d, ok, r.Tags(muster.Ref{Kind: muster.RefJob, Name: string(j.ID)}), r.Counts(j.ID))
+		line("job %+v %s document %+v %t tags %q counts %v tally %v", flat, settings, d, ok, r.Tags(muster.Ref{Kind: muster.RefJob, Name: string(j.ID)}), r.Counts(j.ID))
+		line("tally %v", r.Tally(j.ID))
 		for st := muster.NoStatus; st < muster.NumStatus; st++ {
 			var ls []string
 			for _, e := range all(t, limit, func(p store.Page) ([]muster.Execution, string, error) { return r.ExecutionsOfJob(j.ID, st, p) }) {
@@ -98,6 +99,9 @@ func digest(t testing.TB, r store.Reader, limit int) string {
 		}
 	}
 	lines(false, each(r.Due(1<<60, 1<<20), func(d store.Deadline) string { return text("deadline")(d) }))
+	for i := range 3 {
+		line("setting %q", r.Setting(fmt.Sprint("s", i)))
+	}
 	line("next due %d", r.NextDue())
 	return b.String()
 }

@@ -95,11 +95,11 @@ func findExecution(h *harness) {
 		h.again()
 	}
 	h.do(func(tx store.Tx) { // the latest is deleted: the one before is the latest
-		tx.Keep("t", muster.Notice{}, muster.Change{Before: second})
+		tx.Keep("t", muster.Notice{}, deleting(tx, second))
 		got, ok := tx.Execution("j", "t", 0)
 		h.equal("the latest that is left", []any{got, ok}, []any{first, true})
 		h.equal("the next number", tx.NextNumber("j", "t"), 3)
-		tx.Keep("t", muster.Notice{}, muster.Change{Before: first})
+		tx.Keep("t", muster.Notice{}, deleting(tx, first))
 		_, ok = tx.Execution("j", "t", 0)
 		h.equal("none left", ok, false)
 		h.equal("the next number", tx.NextNumber("j", "t"), 3)
@@ -131,7 +131,7 @@ func counters(h *harness) {
 			}
 			if i%10 == 9 {
 				e, _ = tx.Execution("j", muster.ThingName(name), 1)
-				tx.Keep(e.Thing, muster.Notice{}, muster.Change{Before: e})
+				tx.Keep(e.Thing, muster.Notice{}, deleting(tx, e))
 			}
 		}
 		queue(tx, "k", "t0", 1)

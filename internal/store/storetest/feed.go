@@ -84,7 +84,7 @@ func feed(h *harness) {
 		h.again()
 	}
 	h.do(func(tx store.Tx) {
-		tx.Keep("t", muster.Notice{}, muster.Change{Before: e})
+		tx.Keep("t", muster.Notice{}, deleting(tx, e))
 		want = append(want, muster.Fact{Kind: muster.FactExecution, Thing: "t", Job: "j", Number: 1, From: muster.Canceled, Version: 2, Forced: true, Details: e.Details})
 		tx.Delete(store.Member{Membership: muster.Membership{Group: "g", Thing: "t"}})
 		want = append(want, muster.Fact{Kind: muster.FactMembership, Thing: "t", Group: "g", Before: text(muster.Membership{Group: "g", Thing: "t", Seq: 9})})
@@ -112,7 +112,7 @@ func feed(h *harness) {
 		failed := a
 		failed.Status, failed.Version = muster.Failed, 2
 		retry := muster.NewExecution("k", "u", 2, 1, tx.NextSeq(), 7001)
-		tx.Keep("u", muster.Notice{List: true}, muster.Change{Before: a, After: failed}, muster.Change{After: retry})
+		tx.Keep("u", muster.Notice{List: true}, muster.Change{Before: a, After: failed}, muster.Change{After: retry, Superseded: muster.Failed})
 		want = append(want, muster.Fact{Kind: muster.FactExecution, Thing: "u", Job: "k", Number: 1, From: muster.Queued, To: muster.Failed, Version: 2},
 			muster.Fact{Kind: muster.FactExecution, Thing: "u", Job: "k", Number: 2, To: muster.Queued, Version: 1, Notice: muster.Notice{List: true}})
 	})

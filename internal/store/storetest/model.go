@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"testing"
 
 	"muster"
 	"muster/internal/store"
@@ -31,6 +32,8 @@ type world struct {
 	deadlines map[store.Deadline]string
 	execs     map[execName]muster.Execution
 	last      map[[2]string]int64 // number by job and thing
+	settings  map[string]string
+	settings  map[string]string
 	seq       uint64
 	made      int
 	facts     []muster.Fact
@@ -45,12 +48,12 @@ type execName struct {
 func newWorld() *world {
 	return &world{map[muster.ThingName]muster.Thing{}, map[muster.TypeName]muster.ThingType{}, map[muster.GroupName]muster.Group{}, map[[2]string]muster.Membership{},
 		map[muster.TemplateID]muster.Template{}, map[muster.Ref]muster.Pairs{}, map[muster.JobID]*muster.Job{}, map[muster.JobID]int{}, map[muster.JobID]muster.Document{},
-		map[store.Deadline]string{}, map[execName]muster.Execution{}, map[[2]string]int64{}, 0, 0, nil}
+		map[store.Deadline]string{}, map[execName]muster.Execution{}, map[[2]string]int64{}, map[string]string{}, 0, 0, nil}
 }
 
 func (w *world) clone() *world {
 	return &world{maps.Clone(w.things), maps.Clone(w.types), maps.Clone(w.groups), maps.Clone(w.members), maps.Clone(w.templates), maps.Clone(w.tags), maps.Clone(w.jobs),
-		maps.Clone(w.order), maps.Clone(w.documents), maps.Clone(w.deadlines), maps.Clone(w.execs), maps.Clone(w.last), w.seq, w.made, slices.Clone(w.facts)}
+		maps.Clone(w.order), maps.Clone(w.documents), maps.Clone(w.deadlines), maps.Clone(w.execs), maps.Clone(w.last), maps.Clone(w.settings), w.seq, w.made, slices.Clone(w.facts)}
 }
 
 func (w *world) Thing(n muster.ThingName) (muster.Thing, bool) { t, ok := w.things[n]; return t, ok }
@@ -150,6 +153,17 @@ func (w *world) Counts(j muster.JobID) (c muster.Counts) {
 	return c
 }
 
+func (w *world) Tally(j muster.JobID) (t muster.Tally) {
+	for k, e := range w.execs {
+		if latest, _ := w.Execution(j, k.thing, 0); k.job == j && latest.Number == k.number {
+			t[e.Status]++
+		}
+	}
+	return t
+}
+
+func (w *world) Setting(name string) string { return w.settings[name] }
+
 func (w *world) Queue(t muster.ThingName) (muster.Queue, bool) {
 	q := muster.Queue{Thing: t}
 	for k, e := range w.execs {
@@ -230,6 +244,22 @@ func (w *world) tell(f muster.Fact, before, after any, was, is bool) {
 	w.facts = append(w.facts, f)
 }
 
+// Tally is made anew from the latest attempts.
+func (w *world) Tally(j muster.JobID) (t muster.Tally) {
+	latest := map[muster.ThingName]muster.Execution{}
+	for k, e := range w.execs {
+		if k.job == j && e.Number > latest[k.thing].Number {
+			latest[k.thing] = e
+		}
+	}
+	for _, e := range latest {
+		t[e.Status]++
+	}
+	return t
+}
+
+func (w *world) Setting(name string) string { return w.settings[name] }
+
 func (w *world) Put(row store.Row) {
 	switch r := row.(type) {
 	case store.Thing:
@@ -264,6 +294,14 @@ func (w *world) Put(row store.Row) {
 	case store.Tags:
 		if delete(w.tags, r.Of); r.Tags != "" {
 			w.tags[r.Of] = r.Tags
+		}
+	case store.Setting:
+		if delete(w.settings, r.Name); r.Value != "" {
+			w.settings[r.Name] = r.Value
+		}
+	case store.Setting:
+		if delete(w.settings, r.Name); r.Value != "" {
+			w.settings[r.Name] = r.Value
 		}
 	case store.Deadline:
 		cursor := r.Cursor
@@ -307,6 +345,8 @@ func (w *world) Delete(row store.Row) {
 		}
 	case store.Tags:
 		delete(w.tags, r.Of)
+	case store.Setting:
+		delete(w.settings, r.Name)
 	case store.Deadline:
 		r.Cursor = ""
 		delete(w.deadlines, r)
@@ -338,10 +378,13 @@ func (w *world) Keep(t muster.ThingName, n muster.Notice, changes ...muster.Chan
 
 // model runs random acts on the store and on the world and compares all that can be read.
 func model(h *harness) {
-	w := newWorld()
-	seed := uint64(1)
-	rng := rand.New(rand.NewPCG(seed, 0))
 	acts := 400
+	if testing.Short() {
+		acts = 100
+	}
+	const seed = 1
+	rng := rand.New(rand.NewPCG(seed, 0))
+	w := newWorld()
 	for i := range acts {
 		actSeed := rng.Uint64()
 		next := w.clone()
@@ -426,6 +469,8 @@ func act(tx store.Tx, seed uint64, h *harness) error {
 			}
 			tx.Put(store.Tags{Of: muster.Ref{Kind: muster.RefJob, Name: string(id)}, Tags: muster.MakePairs("a", pick("", 3))})
 			tx.Put(store.ThingType{ThingType: muster.ThingType{Name: muster.TypeName(pick("y", 3)), Description: pick("", 100)}})
+			tx.Put(store.Setting{Name: pick("s", 3), Value: pick("", 100)})
+			tx.Delete(store.Setting{Name: pick("s", 3)})
 		case 10, 11, 12: // an execution comes or goes on
 			switch {
 			case !hasJob:
@@ -439,11 +484,11 @@ func act(tx store.Tx, seed uint64, h *harness) error {
 				failed := latest
 				failed.Status, failed.Version = muster.Failed, latest.Version+1
 				retry := muster.NewExecution(id, name, tx.NextNumber(id, name), latest.Attempt+1, tx.NextSeq(), now)
-				tx.Keep(name, muster.Notice{List: true, Next: rng.IntN(2) == 0}, muster.Change{Before: latest, After: failed}, muster.Change{After: retry})
+				tx.Keep(name, muster.Notice{List: true, Next: rng.IntN(2) == 0}, muster.Change{Before: latest, After: failed}, muster.Change{After: retry, Superseded: muster.Failed})
 			}
 		case 14: // one is deleted, any of its number
 			if e, ok := tx.Execution(id, name, 1+rng.Int64N(4)); ok {
-				tx.Keep(name, muster.Notice{}, muster.Change{Before: e})
+				tx.Keep(name, muster.Notice{}, deleting(tx, e))
 			}
 		case 15:
 			if hasJob && rng.IntN(3) == 0 {

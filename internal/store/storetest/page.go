@@ -106,12 +106,12 @@ func empty(tx store.Tx, i int) {
 	for _, id := range []muster.JobID{"j0", muster.JobID(fmt.Sprintf("j%d", i))} {
 		for _, of := range []muster.ThingName{name, "n0"} {
 			if e, ok := tx.Execution(id, of, 1); ok && (of != "n0" || id != "j0") {
-				tx.Keep(of, muster.Notice{}, muster.Change{Before: e})
+				tx.Keep(of, muster.Notice{}, deleting(tx, e))
 			}
 		}
 	}
 	if e, ok := tx.Execution("j0", "n0", int64(i+1)); ok {
-		tx.Keep("n0", muster.Notice{}, muster.Change{Before: e})
+		tx.Keep("n0", muster.Notice{}, deleting(tx, e))
 	}
 	tx.Delete(store.Member{Membership: muster.Membership{Group: "g0", Thing: name}})
 	tx.Delete(store.Thing{Thing: muster.Thing{Name: name}})
@@ -167,7 +167,9 @@ func paging(h *harness) {
 					stays[name][row]++
 				}
 				token[name] = next
-				over[name] = next == ""
+				if next == "" {
+					over[name] = true
+				}
 			}
 		})
 		if step%2 == 0 {

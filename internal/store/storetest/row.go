@@ -100,6 +100,8 @@ func tagsAndDocuments(h *harness) {
 		tx.Put(store.Document{Job: "j", Document: doc})
 		tx.Put(store.Tags{Of: ref, Tags: muster.MakePairs("a", "1")})
 		tx.Put(store.Tags{Of: muster.Ref{Kind: muster.RefThing, Name: "j"}, Tags: muster.MakePairs("b", "2")})
+		tx.Put(store.Setting{Name: "clock", Value: "12"})
+		h.equal("a setting", tx.Setting("clock"), "12")
 	})
 	h.again()
 	h.view(func(r store.Reader) {
@@ -110,15 +112,19 @@ func tagsAndDocuments(h *harness) {
 		_, ok = r.Document("none")
 		h.equal("no document", ok, false)
 		h.equal("tags", r.Tags(ref), muster.MakePairs("a", "1"))
+		h.equal("a setting", r.Setting("clock"), "12")
+		h.equal("no setting", r.Setting("none"), "")
 		h.equal("no tags", r.Tags(muster.Ref{Kind: muster.RefJob, Name: "k"}), muster.Pairs(""))
 	})
 	h.do(func(tx store.Tx) {
 		tx.Put(store.Tags{Of: ref})
+		tx.Put(store.Setting{Name: "clock"})
 		tx.Put(store.Document{Job: "j", Document: muster.Document{Text: "{}"}})
 	})
 	h.view(func(r store.Reader) {
 		got, _ := r.Document("j")
 		h.equal("changed document", got, muster.Document{Text: "{}"})
+		h.equal("a setting put empty", r.Setting("clock"), "")
 		h.equal("tags put empty", r.Tags(ref), muster.Pairs(""))
 		h.equal("tags of the other kind", r.Tags(muster.Ref{Kind: muster.RefThing, Name: "j"}), muster.MakePairs("b", "2"))
 	})

@@ -56,13 +56,16 @@ func Run(t *testing.T, b Backend) {
 		t.Run(c.name, func(t *testing.T) {
 			s, reopen := b.Open(t)
 			h := &harness{TB: t, Store: s, reopen: reopen}
+			defer h.stopped()
 			c.run(h)
 			h.check()
 		})
 	}
 	t.Run("a backup is the store as it was", func(t *testing.T) {
 		s, reopen := b.Open(t)
-		backup(&harness{TB: t, Store: s, reopen: reopen}, b)
+		h := &harness{TB: t, Store: s, reopen: reopen}
+		defer h.stopped()
+		backup(h, b)
 	})
 }
 
@@ -71,6 +74,28 @@ type harness struct {
 	testing.TB
 	store.Store
 	reopen func() store.Store
+}
+
+// stop is what a failed check panics with. FailNow ends the goroutine it is called on, and a store may
+// run functions on a goroutine of its own.
+type stop struct{}
+
+func (h *harness) Fatalf(format string, args ...any) {
+	h.Helper()
+	h.Errorf(format, args...)
+	panic(stop{})
+}
+
+func (h *harness) Fatal(args ...any) {
+	h.Helper()
+	h.Error(args...)
+	panic(stop{})
+}
+
+func (h *harness) stopped() {
+	if p := recover(); p != nil && p != any(stop{}) {
+		panic(p)
+	}
 }
 
 func (h *harness) update(fn func(store.Tx) error) {
@@ -145,7 +170,11 @@ func job(tx store.Tx, id string, targets ...muster.Target) *muster.Job {
 // queue puts a new execution of a job on a thing.
 func queue(tx store.Tx, id, name string, at muster.Time) muster.Execution {
 	e := muster.NewExecution(muster.JobID(id), muster.ThingName(name), tx.NextNumber(muster.JobID(id), muster.ThingName(name)), 0, tx.NextSeq(), at)
-	tx.Keep(e.Thing, muster.Notice{List: true}, muster.Change{After: e})
+	c := muster.Change{After: e}
+	if latest, has := tx.Execution(e.Job, e.Thing, 0); has {
+		c.Superseded = latest.Status
+	}
+	tx.Keep(e.Thing, muster.Notice{List: true}, c)
 	return e
 }
 
@@ -190,4 +219,21 @@ func all[T any](h testing.TB, limit int, page func(store.Page) ([]T, string, err
 		}
 		p.After = next
 	}
+}
+
+// deleting is the change that deletes an execution, with what the engine would say of the attempts before.
+func deleting(tx store.Reader, e muster.Execution) muster.Change {
+	c := muster.Change{Before: e}
+	latest, _ := tx.Execution(e.Job, e.Thing, 0)
+	if latest.Number != e.Number {
+		c.Stale = true
+		return c
+	}
+	for n := e.Number - 1; n > 0; n-- {
+		if before, ok := tx.Execution(e.Job, e.Thing, n); ok {
+			c.Superseded = before.Status
+			break
+		}
+	}
+	return c
 }
