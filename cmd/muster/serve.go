@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -43,6 +44,9 @@ type serveCmd struct {
 
 	Store string `group:"store" placeholder:"STORE" default:"pebble:./muster-data" env:"MUSTER_STORE" help:"pebble:DIR keeps everything in a directory, memory forgets at the end (default ${default})."`
 
+	Retention time.Duration `name:"retention" group:"store" placeholder:"DURATION" default:"17520h" env:"MUSTER_RETENTION" help:"How long jobs that are over are kept, such as 720h (default ${default}, which is 730 days)."`
+	Clock     string        `group:"store" placeholder:"real|manual[:TIME]" default:"real" env:"MUSTER_CLOCK" help:"manual: jobs live by a clock that stands still until POST /_muster/clock moves it, for tests; it starts now or at TIME, in RFC 3339 (default ${default})."`
+
 	Auth        string `group:"auth" enum:"none,sigv4" placeholder:"none|sigv4" default:"none" env:"MUSTER_AUTH" help:"none, or sigv4: requests must be signed as for AWS (default ${default})."`
 	Credentials string `group:"auth" placeholder:"FILE" env:"MUSTER_CREDENTIALS" help:"Access keys for --auth sigv4, JSON: {\"keys\":[{\"accessKeyId\":\"…\",\"secretAccessKey\":\"…\",\"planes\":[\"data\"],\"readOnly\":false}]}. Read again when it changes."`
 
@@ -50,6 +54,10 @@ type serveCmd struct {
 	Region   string `group:"aws" placeholder:"NAME" default:"us-east-1" env:"MUSTER_REGION" help:"Region of ARNs and signatures (default ${default})."`
 	Endpoint string `group:"aws" placeholder:"HOST[:PORT]" env:"MUSTER_ENDPOINT" help:"What DescribeEndpoint answers (default: the host that was asked)."`
 	REST     string `name:"rest" group:"aws" enum:"auto,always,never" placeholder:"auto|always|never" default:"auto" env:"MUSTER_REST" help:"When device operations answer in the plain REST form: auto, for unsigned requests that accept application/json; always, for unsigned ones; never (default ${default})."`
+
+	ThrottleReads   float64 `name:"throttle-data-reads" group:"aws" placeholder:"N" env:"MUSTER_THROTTLE_DATA_READS" help:"DescribeJobExecution and GetPendingJobExecutions per second, all devices together; AWS has 200 (default: no limit)."`
+	ThrottleWrites  float64 `name:"throttle-data-writes" group:"aws" placeholder:"N" env:"MUSTER_THROTTLE_DATA_WRITES" help:"StartNextPendingJobExecution and UpdateJobExecution per second, all devices together; AWS has 200 (default: no limit)."`
+	ThrottleControl float64 `name:"throttle-control" group:"aws" placeholder:"N" env:"MUSTER_THROTTLE_CONTROL" help:"Each operation of the control plane per second; AWS has 10 for those of jobs (default: no limit)."`
 
 	DocumentsDir   string `group:"documents" placeholder:"DIR" env:"MUSTER_DOCUMENTS_DIR" help:"Directory that a documentSource may name files of."`
 	S3Endpoint     string `name:"s3-endpoint" group:"documents" placeholder:"URL" env:"MUSTER_S3_ENDPOINT,AWS_ENDPOINT_URL_S3" help:"Object store that speaks S3 (default: AWS)."`
@@ -83,7 +91,8 @@ func (c *serveCmd) config(log *slog.Logger) (server.Config, error) {
 	config := server.Config{
 		HTTP: c.HTTP, Control: c.Control, Data: c.Data, HTTPS: c.HTTPS, TLSCert: c.TLSCert, TLSKey: c.TLSKey, Insecure: c.Insecure,
 		Store: c.Store, Account: c.Account, Region: c.Region, Credentials: c.Credentials, REST: c.REST, Endpoint: c.Endpoint,
-		DocumentsDir: c.DocumentsDir, Log: log,
+		DocumentsDir: c.DocumentsDir, Log: log, Clock: c.Clock, Retention: c.Retention,
+		Throttle: server.Throttle{DataReads: c.ThrottleReads, DataWrites: c.ThrottleWrites, Control: c.ThrottleControl},
 	}
 	if c.S3AccessKeyID != "" {
 		config.S3 = &server.S3{Endpoint: c.S3Endpoint, Region: c.S3Region,

@@ -111,3 +111,9 @@ func (g *Engine) moveClock(ctx context.Context, clock *ManualClock, to muster.Ti
 	}
 	return err
 }
+
+// Manual reports whether the clock has to be moved.
+func (g *Engine) Manual() bool {
+	_, ok := g.clock.(*ManualClock)
+	return ok
+}

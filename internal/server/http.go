@@ -47,6 +47,8 @@ func (s *Server) handler(plane wire.Plane) http.Handler {
 	if plane != wire.Data {
 		own.HandleFunc("POST /_muster/import", s.serveImport)
 		own.HandleFunc("POST /_muster/backup", s.serveBackup)
+		own.HandleFunc("GET /_muster/clock", s.serveClock)
+		own.HandleFunc("POST /_muster/clock", s.moveClock)
 	}
 	own.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "There is nothing at "+r.Method+" "+r.URL.Path)
@@ -190,6 +192,11 @@ func (s *Server) admitted(r *http.Request, limit int64) (io.Reader, error) {
 			Message: fmt.Sprintf("A body that is part of the signature may have %d bytes; sign it as %s to send more", limit, unsignedPayload)}
 	}
 	return strings.NewReader(string(body)), s.api.Authorize(r, body, wire.Control, false)
+}
+
+// readable says whether a request may read at an own endpoint.
+func (s *Server) readable(r *http.Request) error {
+	return s.api.Authorize(r, nil, wire.Control, true)
 }
 
 // serveBackup writes a backup on the server's disk: {"dir":"/backups/monday"}.

@@ -47,6 +47,15 @@ type Config struct {
 	DocumentsDir string // documents that a documentSource may name by path; empty: none
 	S3           *S3    // where documents in S3 are and URLs are signed for; nil: S3 is not used
 
+	// Throttle limits requests per second; zero is no limit.
+	Throttle Throttle
+	// Retention is how long jobs that are over are kept. Default 730 days.
+	Retention time.Duration
+	// Clock is "real" (also if empty), or "manual" or "manual:RFC3339": the engine's clock then stands still
+	// until POST /_muster/clock moves it. It starts at the given moment or at the present one, or where the store
+	// has it, whichever is later.
+	Clock string
+
 	// Grace is how long requests may go on when the server is told to stop. Default 10 s.
 	Grace time.Duration
 	Log   *slog.Logger
@@ -58,6 +67,9 @@ type S3 struct {
 	Region                                     string
 	AccessKeyID, SecretAccessKey, SessionToken string
 }
+
+// Throttle is in requests per second of the whole account.
+type Throttle = awsapi.Throttle
 
 // A Server is one running muster. New makes it listen, Run serves.
 type Server struct {
@@ -107,7 +119,7 @@ func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Serve
 		}
 	}()
 
-	face := awsapi.Config{Account: c.Account, Region: c.Region, REST: awsapi.RESTMode(c.REST), Endpoint: c.Endpoint, Log: c.Log}
+	face := awsapi.Config{Throttle: c.Throttle, Account: c.Account, Region: c.Region, REST: awsapi.RESTMode(c.REST), Endpoint: c.Endpoint, Log: c.Log}
 	if c.Credentials != "" {
 		if s.credentials, err = awsapi.LoadCredentials(c.Credentials, c.Log); err != nil {
 			return nil, err
@@ -137,7 +149,11 @@ func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Serve
 		return nil, err
 	}
 	documents := awsapi.NewSources(awsapi.SourcesOptions{Dir: c.DocumentsDir, S3: objects})
-	s.engine = engine.New(s.store, engine.Options{Clock: &engine.SystemClock{}, Documents: documents, Log: c.Log})
+	clock, err := s.clock()
+	if err != nil {
+		return nil, err
+	}
+	s.engine = engine.New(s.store, engine.Options{Clock: clock, Documents: documents, Log: c.Log, Retention: c.Retention})
 	s.api = awsapi.New(s.engine, face)
 	for _, d := range s.doors {
 		d.server = s.httpServer(d.plane)

@@ -33,7 +33,6 @@ type world struct {
 	execs     map[execName]muster.Execution
 	last      map[[2]string]int64 // number by job and thing
 	settings  map[string]string
-	settings  map[string]string
 	seq       uint64
 	made      int
 	facts     []muster.Fact
@@ -153,11 +152,16 @@ func (w *world) Counts(j muster.JobID) (c muster.Counts) {
 	return c
 }
 
+// Tally is made anew from the latest attempts.
 func (w *world) Tally(j muster.JobID) (t muster.Tally) {
+	latest := map[muster.ThingName]muster.Execution{}
 	for k, e := range w.execs {
-		if latest, _ := w.Execution(j, k.thing, 0); k.job == j && latest.Number == k.number {
-			t[e.Status]++
+		if k.job == j && e.Number > latest[k.thing].Number {
+			latest[k.thing] = e
 		}
+	}
+	for _, e := range latest {
+		t[e.Status]++
 	}
 	return t
 }
@@ -244,22 +248,6 @@ func (w *world) tell(f muster.Fact, before, after any, was, is bool) {
 	w.facts = append(w.facts, f)
 }
 
-// Tally is made anew from the latest attempts.
-func (w *world) Tally(j muster.JobID) (t muster.Tally) {
-	latest := map[muster.ThingName]muster.Execution{}
-	for k, e := range w.execs {
-		if k.job == j && e.Number > latest[k.thing].Number {
-			latest[k.thing] = e
-		}
-	}
-	for _, e := range latest {
-		t[e.Status]++
-	}
-	return t
-}
-
-func (w *world) Setting(name string) string { return w.settings[name] }
-
 func (w *world) Put(row store.Row) {
 	switch r := row.(type) {
 	case store.Thing:
@@ -294,10 +282,6 @@ func (w *world) Put(row store.Row) {
 	case store.Tags:
 		if delete(w.tags, r.Of); r.Tags != "" {
 			w.tags[r.Of] = r.Tags
-		}
-	case store.Setting:
-		if delete(w.settings, r.Name); r.Value != "" {
-			w.settings[r.Name] = r.Value
 		}
 	case store.Setting:
 		if delete(w.settings, r.Name); r.Value != "" {
