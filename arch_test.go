@@ -68,6 +68,7 @@ var strays = []struct {
 		"internal/engine/clock.go":  "SystemClock is where the engine's time comes from",
 		"internal/server/server.go": "real time for signatures, socket deadlines and durations in the log",
 		"cmd/muster/client.go":      "signatures live by real time",
+		"internal/broker":           "keep-alives and sessions live by real time",
 		"test":                      "measures and waits for processes",
 	}},
 	{"waits without anybody being able to wake it", "time", []string{"Sleep"}, map[string]string{
