@@ -116,6 +116,27 @@ type Job struct {
 	Sweeping bool
 	// RolledOut is the number of Targets, from the first, that the rollout is done with.
 	RolledOut int
+
+	// What AWS does not have; all empty unless somebody asks for it.
+	Extras   *Extras   `json:",omitempty"`
+	Progress *Progress `json:",omitempty"` // through the stages, nil until the targets are counted
+	Held     *Hold     `json:",omitempty"`
+	// Parked is where the rollout goes on, while it waits for something that has no due time.
+	Parked string `json:",omitempty"`
+	// Shown is when queued executions last came back into sight, 0 if they never were out of it.
+	Shown Time `json:",omitempty"`
+	// RetryOf is the job whose failed things this one tries again, RetriedBy the jobs that do so for this one.
+	RetryOf   *RetryOf `json:",omitempty"`
+	RetriedBy []JobID  `json:",omitempty"`
+}
+
+// RetryOf names a job whose failed things are tried again.
+type RetryOf struct {
+	Job JobID
+	Seq uint64 // of that job: another one may get its id
+	// Chosen says that Targets are the failed things themselves. Otherwise they are the targets of the
+	// other job, and of their things only those that failed are reached.
+	Chosen bool `json:",omitempty"`
 }
 
 // Settings are the configurations that UpdateJob can change and templates keep.
@@ -227,7 +248,13 @@ func (j *Job) Offers(e Execution) bool {
 	if !ok || settled.Status.Terminal() {
 		return false
 	}
-	return settled.Status == InProgress || j.Status == JobInProgress || j.Status == JobCompleted
+	return settled.Status == InProgress || j.Shows()
+}
+
+// Shows reports whether queued executions of the job are offered: not before its start, outside its
+// window or while it is held.
+func (j *Job) Shows() bool {
+	return j.Namespace == "" && j.Held == nil && (j.Status == JobInProgress || j.Status == JobCompleted)
 }
 
 // Cancel marks the job canceled at now. A canceled job can be canceled again with force, to end what
@@ -248,7 +275,7 @@ func (j Job) Cancel(force bool, reason, comment string, now Time) (Job, error) {
 		j.Comment = comment
 	}
 	j.Ended, j.Updated, j.Completed = now, now, now
-	j.Rolling, j.Sweeping = false, true
+	j.Rolling, j.Sweeping, j.Parked = false, true, ""
 	return j, nil
 }
 
@@ -262,7 +289,7 @@ func (j Job) Delete(force bool, now Time) (Job, error) {
 	}
 	j.Status = JobDeleting
 	j.Updated = now
-	j.Rolling, j.Sweeping = false, true
+	j.Rolling, j.Sweeping, j.Parked = false, true, ""
 	return j, nil
 }
 
@@ -310,7 +337,7 @@ func (j Job) Edge(now Time) (next Job, again Time) {
 	}
 	if s.EndAt != 0 && now >= s.EndAt {
 		j.EndReached, j.Updated = now, now
-		j.Rolling = false
+		j.Rolling, j.Parked = false, ""
 		j.Sweeping = len(j.Taken()) > 0
 		return j, 0
 	}
@@ -338,9 +365,10 @@ func (j Job) Edge(now Time) (next Job, again Time) {
 			j.RolledOut = 0 // who joined meanwhile is looked for again
 		}
 		j.Rolling = j.RolledOut < len(j.Targets)
+		j.Shown = now
 	case !open && j.Status == JobInProgress:
 		j.Status, j.Updated = JobScheduled, now
-		j.Rolling = false
+		j.Rolling, j.Parked = false, ""
 	}
 	return j, again
 }

@@ -41,49 +41,59 @@ type SchedulingInput struct {
 
 // CreateJob makes a job. It answers before anything is rolled out: the time it takes does not depend
 // on how many things the targets hold.
-func (g *Engine) CreateJob(ctx context.Context, n NewJob) (muster.Job, error) {
+func (g *Engine) CreateJob(ctx context.Context, n NewJob) (result muster.Job, err error) {
 	job, doc, err := g.prepareJob(ctx, n)
 	if err != nil {
 		return muster.Job{}, err
 	}
 	err = g.update(ctx, store.Keys{Jobs: []muster.JobID{n.ID}}, func(tx store.Tx, now muster.Time) error {
-		if _, exists := tx.Job(n.ID); exists {
-			err := muster.Errorf(muster.AlreadyExists, "Job %s already exists", n.ID)
-			err.Resource = muster.Ref{Kind: muster.RefJob, Name: string(n.ID)}
+		if err := freeJob(tx, n.ID); err != nil {
 			return err
 		}
 		if err := checkTargets(tx, job.Targets, "targets"); err != nil {
 			return err
 		}
-		if n := tx.JobCount(muster.JobScheduled) + tx.JobCount(muster.JobInProgress); n >= muster.MaxActiveJobs {
-			return muster.Errorf(muster.LimitExceeded, "There are %d active jobs; at most %d are allowed", n, muster.MaxActiveJobs)
-		}
-		made := job
-		made.Seq = tx.NextSeq()
-		made.Created, made.Updated = now, now
-		made.Status, made.Rolling = muster.JobInProgress, true
-		if s := made.Scheduling; s != nil {
-			if s.StartAt > now || made.Windowed() {
-				made.Status, made.Rolling = muster.JobScheduled, false
-			}
-			tx.Put(store.Deadline{Due: now, Kind: store.Schedule, Subject: string(n.ID), Cursor: jobCursor(&made)})
-		}
-		putJob(tx, &made, now)
-		tx.Put(store.Document{Job: made.ID, Document: doc})
-		if n.Tags != "" {
-			tx.Put(store.Tags{Of: muster.Ref{Kind: muster.RefJob, Name: string(n.ID)}, Tags: n.Tags})
-		}
-		if made.Rolling {
-			startRollout(tx, &made, now)
-		}
-		job = made
+		result = beginJob(tx, job, doc, n.Tags, now)
 		return nil
 	})
 	if err != nil {
 		return muster.Job{}, err
 	}
 	g.rouse()
-	return job, nil
+	return result, nil
+}
+
+// freeJob says whether another job may be made, of that id.
+func freeJob(tx store.Reader, id muster.JobID) error {
+	if _, exists := tx.Job(id); exists {
+		return taken(muster.RefJob, string(id), "Job %s already exists", id)
+	}
+	if n := tx.JobCount(muster.JobScheduled) + tx.JobCount(muster.JobInProgress); n >= muster.MaxActiveJobs {
+		return muster.Errorf(muster.LimitExceeded, "There are %d active jobs; at most %d are allowed", n, muster.MaxActiveJobs)
+	}
+	return nil
+}
+
+// beginJob stores a job that was checked and sets going what it does by itself.
+func beginJob(tx store.Tx, made muster.Job, doc muster.Document, tags muster.Pairs, now muster.Time) muster.Job {
+	made.Seq = tx.NextSeq()
+	made.Created, made.Updated = now, now
+	made.Status, made.Rolling = muster.JobInProgress, true
+	if s := made.Scheduling; s != nil {
+		if s.StartAt > now || made.Windowed() {
+			made.Status, made.Rolling = muster.JobScheduled, false
+		}
+		tx.Put(store.Deadline{Due: now, Kind: store.Schedule, Subject: string(made.ID), Cursor: jobCursor(&made)})
+	}
+	putJob(tx, &made, now)
+	tx.Put(store.Document{Job: made.ID, Document: doc})
+	if tags != "" {
+		tx.Put(store.Tags{Of: muster.Ref{Kind: muster.RefJob, Name: string(made.ID)}, Tags: tags})
+	}
+	if made.Rolling {
+		startRollout(tx, &made, now)
+	}
+	return made
 }
 
 // prepareJob checks everything that needs no look at other jobs, and gets the document.
@@ -121,7 +131,10 @@ func (g *Engine) prepareJob(ctx context.Context, n NewJob) (job muster.Job, doc 
 	if len(job.DestinationPackageVersions) > muster.MaxPackageVersions {
 		return job, doc, muster.Errorf(muster.Invalid, "destinationPackageVersions has %d entries; at most %d are allowed", len(job.DestinationPackageVersions), muster.MaxPackageVersions)
 	}
-	if err := checkTags(n.Tags); err != nil {
+	if err := checkAnyTags(n.Tags); err != nil {
+		return job, doc, err
+	}
+	if job.Extras, err = muster.ParseExtras(n.Tags); err != nil {
 		return job, doc, err
 	}
 	if err := job.Settings.Check(); err != nil {

@@ -103,31 +103,31 @@ func (g *Engine) DescribeForDevice(ctx context.Context, name muster.ThingName, i
 
 // DescribeNext is the data plane's DescribeJobExecution of $next. ok is false when nothing is pending.
 func (g *Engine) DescribeNext(ctx context.Context, name muster.ThingName) (result muster.Execution, ok bool, err error) {
+	return g.DescribeNextIn(ctx, name, "")
+}
+
+// DescribeNextIn is DescribeNext among the jobs of a namespace.
+func (g *Engine) DescribeNextIn(ctx context.Context, name muster.ThingName, namespace string) (result muster.Execution, ok bool, err error) {
 	err = g.store.View(ctx, func(tx store.Reader) error {
 		q, err := thing(tx, name)
 		if err != nil {
 			return err
 		}
-		result, ok = q.Next(offered(tx))
+		result, ok = q.Next(offeredIn(tx, namespace))
 		return nil
 	})
 	return result, ok, err
 }
 
-// Pending is GetPendingJobExecutions: the first executions that the device is shown, in queue order,
-// at most 10 (data-plane.md §3).
+// Pending is GetPendingJobExecutions: the first executions that the device is shown, in queue order
+// (data-plane.md §3).
 func (g *Engine) Pending(ctx context.Context, name muster.ThingName) (result []muster.Execution, err error) {
 	err = g.store.View(ctx, func(tx store.Reader) error {
 		q, err := thing(tx, name)
 		if err != nil {
 			return err
 		}
-		show := offered(tx)
-		for _, e := range q.Executions {
-			if len(result) < muster.PendingShown && show(e) {
-				result = append(result, e)
-			}
-		}
+		result = shown(tx, q, "")
 		return nil
 	})
 	return result, err

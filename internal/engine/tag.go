@@ -2,10 +2,49 @@ package engine
 
 import (
 	"context"
+	"strings"
 
 	"muster"
 	"muster/internal/store"
 )
+
+// checkTags says whether tags may be given by a user, to anything but a job.
+func checkTags(tags muster.Pairs) error {
+	if err := checkAnyTags(tags); err != nil {
+		return err
+	}
+	for k := range tags.All() {
+		if muster.IsExtra(k) {
+			return muster.Errorf(muster.Invalid, "tag key %s begins with %s; such tags are settings of jobs, and only a job can have them", k, muster.TagPrefix)
+		}
+	}
+	return nil
+}
+
+// checkJobTags is checkTags for a job, whose tags may be settings.
+func checkJobTags(tags muster.Pairs) error {
+	if err := checkAnyTags(tags); err != nil {
+		return err
+	}
+	for k, v := range tags.All() {
+		if err := muster.CheckExtra(k, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkAnyTags(tags muster.Pairs) error {
+	if n := tags.Len(); n > muster.MaxTags {
+		return muster.Errorf(muster.Invalid, "tags has %d entries; at most %d are allowed", n, muster.MaxTags)
+	}
+	for k := range tags.All() {
+		if len(k) >= 4 && strings.EqualFold(k[:4], "aws:") {
+			return muster.Errorf(muster.Invalid, "tag key %s begins with aws:, which is reserved", k)
+		}
+	}
+	return nil
+}
 
 // tagged says whether a resource exists and can carry tags.
 func tagged(tx store.Reader, r muster.Ref) error {
@@ -32,9 +71,14 @@ func tagged(tx store.Reader, r muster.Ref) error {
 	return nil
 }
 
-// Tag adds tags to a resource; a key it has gets the new value.
+// Tag adds tags to a resource; a key it has gets the new value. Settings among the tags of a job were
+// read when it was created: a later one changes nothing but the tag (design §7).
 func (g *Engine) Tag(ctx context.Context, r muster.Ref, tags muster.Pairs) error {
-	if err := checkTags(tags); err != nil {
+	check := checkTags
+	if r.Kind == muster.RefJob {
+		check = checkJobTags
+	}
+	if err := check(tags); err != nil {
 		return err
 	}
 	return g.update(ctx, store.Keys{}, func(tx store.Tx, now muster.Time) error {

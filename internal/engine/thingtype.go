@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -141,20 +140,4 @@ func (g *Engine) ListThingTypes(ctx context.Context, name muster.TypeName, p Pag
 		return nil
 	})
 	return types, next, err
-}
-
-// checkTags says whether tags may be given by a user.
-func checkTags(tags muster.Pairs) error {
-	if n := tags.Len(); n > muster.MaxTags {
-		return muster.Errorf(muster.Invalid, "tags has %d entries; at most %d are allowed", n, muster.MaxTags)
-	}
-	for k := range tags.All() {
-		switch {
-		case len(k) >= 4 && strings.EqualFold(k[:4], "aws:"):
-			return muster.Errorf(muster.Invalid, "tag key %s begins with aws:, which is reserved", k)
-		case strings.HasPrefix(k, "muster:"):
-			return muster.Errorf(muster.Invalid, "tag key %s begins with muster:, and this version knows no such setting", k)
-		}
-	}
-	return nil
 }

@@ -121,6 +121,9 @@ const (
 	Schedule                          // job Subject starts, ends, or opens or closes its maintenance window
 	Shown                             // devices are told that executions of job Subject came into or went out of sight
 	Retention                         // job Subject has been over for long
+	Count                             // count the things that staged job Subject is to reach, then roll it out
+	Bake                              // the bake time of a stage of job Subject is over
+	Room                              // the parked rollout of job Subject may have room again
 )
 
 // A Reader finds rows. A method that cannot read because the store fails returns its zero value and
@@ -159,8 +162,10 @@ type Reader interface {
 	Counts(muster.JobID) muster.Counts
 	// Tally is the job's things by the status of their latest attempt.
 	Tally(muster.JobID) muster.Tally
-	// Setting is the value of a setting, empty if there is none.
+	// Setting is the value of a setting, empty if there is none. Settings lists those whose names begin with a
+	// prefix, in the byte order of names.
 	Setting(name string) string
+	Settings(prefix string, p Page) (settings []Setting, next string, err error)
 
 	// Queue is the thing's pending executions in contract order; ok is false for a thing that is not
 	// registered and has none.

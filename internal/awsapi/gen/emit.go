@@ -99,9 +99,17 @@ func (g *generator) fieldType(m member) string {
 		if g.Shapes[s.Key.Shape].Type == "string" && g.Shapes[s.Value.Shape].Type == "string" {
 			return "wire.Map"
 		}
+		if g.structured(s) {
+			return "map[string]" + s.Value.Shape
+		}
 	}
 	g.fail("member %s: no Go type for shape %s", m.Name, m.Shape)
 	return "struct{}"
+}
+
+// structured reports whether a map leads from strings to structures.
+func (g *generator) structured(s *shape) bool {
+	return s.Type == "map" && g.Shapes[s.Key.Shape].Type == "string" && g.Shapes[s.Value.Shape].Type == "structure"
 }
 
 // bodyOf returns the members that travel in the JSON body.
@@ -246,6 +254,10 @@ func (g *generator) emitMember(b *strings.Builder, field, name string, m member,
 		read = "Details"
 	}
 	switch {
+	case g.structured(s):
+		value := s.Value.Shape
+		fmt.Fprintf(b, "%s = nil\nif r.Object(%q) {\n%s = map[string]%s{}\nfor r.Next() {\nkey := string(r.Key())\nvar e %s\nif r.Object(key) {\ne.decode(%s)\nr.Leave(key)\n}\n%s[key] = e\n}\nr.Leave(%q)\n}\n",
+			field, name, field, value, value, ptr, field, name)
 	case read != "":
 		fmt.Fprintf(b, "%s = r.%s(%q)\n", field, read, name)
 	case s.Type == "structure":

@@ -59,6 +59,8 @@ func (g *generator) appendValue(field string, m member) string {
 		"double": "AppendDouble", "float": "AppendDouble", "timestamp": "AppendTime",
 	}[s.Type]
 	switch {
+	case g.structured(s):
+		return fmt.Sprintf("b = append(b, '{')\nfor _, key := range slices.Sorted(maps.Keys(%s)) {\ne := %s[key]\nb = append(wire.AppendString(b, key), ':')\nb = append(e.AppendJSON(b), ',')\n}\nb = wire.Close(b, '}')\n", field, field)
 	case scalar != "":
 		return fmt.Sprintf("b = wire.%s(b, *%s)\n", scalar, field)
 	case s.Type == "map":

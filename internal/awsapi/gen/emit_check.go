@@ -60,6 +60,15 @@ func (g *generator) checkValue(field string, m member) string {
 			return fmt.Sprintf("n := len(*v)\n%s.check(v)\nv.Within(n, %q)\n", field, m.Name)
 		}
 	case "map":
+		if g.structured(s) {
+			if s.Min != nil || s.Max != nil || g.checksStructure(g.Shapes[s.Value.Shape]) {
+				g.fail("member %s: only the keys of a map of structures can be checked", m.Name)
+			}
+			if !g.checksString(s.Key.Shape) {
+				return ""
+			}
+			return fmt.Sprintf("wire.CheckKeys(v, %q, %s, &%s)\n", m.Name, field, ruleName(s.Key.Shape))
+		}
 		out := bounds(s, "CountAtLeast", "CountAtMost", m.Name, "len("+field+")", ", "+field+".String")
 		key, val := "nil", "nil"
 		if g.checksString(s.Key.Shape) {

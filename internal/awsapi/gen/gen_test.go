@@ -15,12 +15,14 @@ const tinyModel = `{
  "shapes": {
   "PutLampRequest": {"type":"structure","required":["lampId","mode"],"members":{
    "mode":{"shape":"Mode"}, "lampId":{"shape":"LampId","location":"uri","locationName":"lampId"},
-   "dryRun":{"shape":"Flag","location":"querystring","locationName":"isDryRun"}, "labels":{"shape":"Labels"}, "bulbs":{"shape":"Bulbs"}}},
+   "dryRun":{"shape":"Flag","location":"querystring","locationName":"isDryRun"}, "labels":{"shape":"Labels"}, "bulbs":{"shape":"Bulbs"}, "rooms":{"shape":"Rooms"}}},
   "PutLampResponse": {"type":"structure","members":{"lampArn":{"shape":"Text"},"litAt":{"shape":"Time"},"bulbs":{"shape":"Bulbs"}}},
   "LampId": {"type":"string","min":1,"max":8,"pattern":"[a-z-]+"},
   "Mode": {"type":"string","enum":["ON","HALF_ON"]},
   "Text": {"type":"string"}, "Flag": {"type":"boolean"}, "Time": {"type":"timestamp"}, "Watts": {"type":"integer","min":0,"max":100},
   "Labels": {"type":"map","key":{"shape":"LampId"},"value":{"shape":"Text"}},
+  "Rooms": {"type":"map","key":{"shape":"Mode"},"value":{"shape":"Room"}},
+  "Room": {"type":"structure","members":{"lit":{"shape":"Flag"}}},
   "Bulbs": {"type":"list","member":{"shape":"Bulb"},"min":1},
   "Bulb": {"type":"structure","required":["watts"],"members":{"watts":{"shape":"Watts"}}}
  }
@@ -57,6 +59,8 @@ func TestGenerate(t *testing.T) {
 			`*in.Mode == "LIT"`, `*in.Mode = "ON"`, `v.Required("mode")`, `ruleLampID.Check(v, "lampId", in.LampID)`,
 			`wire.CheckMap(v, "labels", in.Labels, &ruleLampID, &ruleText)`,
 			`v.CountAtLeast("bulbs", len(in.Bulbs), 1, func() string { return wire.ShowShapes("Bulb", len(in.Bulbs)) })`,
+			"Rooms map[string]Room", "in.Rooms = map[string]Room{}", "key := string(r.Key()) var e Room if r.Object(key) { e.decode(r) r.Leave(key) } in.Rooms[key] = e",
+			`wire.CheckKeys(v, "rooms", in.Rooms, &ruleMode)`, "for _, key := range slices.Sorted(maps.Keys(in.Rooms))", "b = append(e.AppendJSON(b), ',')",
 			`v.AtMost("watts", *s.Watts, 100)`, `v.AtLeast("watts", *s.Watts, 0)`, `b = wire.AppendTime(b, *out.LitAt)`,
 		},
 	} {

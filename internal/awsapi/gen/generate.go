@@ -103,7 +103,7 @@ func generate(svc service, data []byte) (map[string][]byte, error) {
 
 func imports(src string) string {
 	var lines []string
-	for _, p := range []string{"time", "unicode"} {
+	for _, p := range []string{"maps", "slices", "time", "unicode"} {
 		if strings.Contains(src, p+".") {
 			lines = append(lines, strconv.Quote(p))
 		}

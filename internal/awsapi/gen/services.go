@@ -48,6 +48,7 @@ var services = []service{
 			{"template", "CreateJobTemplate DescribeJobTemplate ListJobTemplates DeleteJobTemplate DescribeManagedJobTemplate ListManagedJobTemplates"},
 			{"tag", "TagResource UntagResource ListTagsForResource"},
 			{"endpoint", "DescribeEndpoint"},
+			{"event", "DescribeEventConfigurations UpdateEventConfigurations"},
 			{"thing", "CreateThing DescribeThing UpdateThing DeleteThing ListThings"},
 			{"thingtype", "CreateThingType DescribeThingType UpdateThingType DeprecateThingType DeleteThingType ListThingTypes"},
 			{"thinggroup", "CreateThingGroup DescribeThingGroup UpdateThingGroup DeleteThingGroup ListThingGroups AddThingToThingGroup RemoveThingFromThingGroup ListThingsInThingGroup ListThingGroupsForThing UpdateThingGroupsForThing"},

@@ -14,6 +14,21 @@ const (
 	DynamicGroupStatusRebuilding = "REBUILDING"
 )
 
+// Values of EventType.
+const (
+	EventTypeThing                = "THING"
+	EventTypeThingGroup           = "THING_GROUP"
+	EventTypeThingType            = "THING_TYPE"
+	EventTypeThingGroupMembership = "THING_GROUP_MEMBERSHIP"
+	EventTypeThingGroupHierarchy  = "THING_GROUP_HIERARCHY"
+	EventTypeThingTypeAssociation = "THING_TYPE_ASSOCIATION"
+	EventTypeJob                  = "JOB"
+	EventTypeJobExecution         = "JOB_EXECUTION"
+	EventTypePolicy               = "POLICY"
+	EventTypeCertificate          = "CERTIFICATE"
+	EventTypeCaCertificate        = "CA_CERTIFICATE"
+)
+
 // Values of JobEndBehavior.
 const (
 	JobEndBehaviorStopRollout = "STOP_ROLLOUT"

@@ -35,6 +35,7 @@ var (
 	ruleDetailsKey              = wire.StringRule{Min: 1, Max: 128, Pattern: `[a-zA-Z0-9:_-]+`, Match: class3.Some}
 	ruleDetailsValue            = wire.StringRule{Min: 1, Max: 1024, Pattern: `[^\p{C}]+`, Match: class4.Some}
 	ruleEndpointType            = wire.StringRule{Max: 128}
+	ruleEventType               = wire.StringRule{Enum: []string{"THING", "THING_GROUP", "THING_TYPE", "THING_GROUP_MEMBERSHIP", "THING_GROUP_HIERARCHY", "THING_TYPE_ASSOCIATION", "JOB", "JOB_EXECUTION", "POLICY", "CERTIFICATE", "CA_CERTIFICATE"}}
 	ruleJobDescription          = wire.StringRule{Max: 2028, Pattern: `[^\p{C}]+`, Match: class4.Some}
 	ruleJobDocument             = wire.StringRule{Max: 32768}
 	ruleJobDocumentSource       = wire.StringRule{Min: 1, Max: 1350}

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -99,6 +101,16 @@ func CheckMap(v *Violations, member string, m Map, key, value *StringRule) {
 	}
 	if badValue {
 		v.add(member, m.String(), "Map value must satisfy constraint: ["+value.all()+"]")
+	}
+}
+
+// CheckKeys adds to v what the keys of a map of structures break.
+func CheckKeys[V any](v *Violations, member string, m map[string]V, key *StringRule) {
+	for k := range m {
+		if !key.ok(k) {
+			v.add(member, ShowStrings(slices.Sorted(maps.Keys(m))), "Map keys must satisfy constraint: ["+key.all()+"]")
+			return
+		}
 	}
 }
 

@@ -35,16 +35,18 @@ func (s *Store) chores() bool {
 	s.mu.Lock()
 	s.beginBatch()
 	if err := s.run(chore); err != nil {
-		s.log.Error("the store could not tidy up", "error", err)
+		s.untidy = true
+		s.log.Error("the store could not tidy up and leaves it", "error", err)
 	}
 	s.apply(c)
 	s.mu.Unlock()
+	wrote := c.batch != nil
 	s.syncing <- c
-	return s.Health() == nil
+	return wrote
 }
 
 func (s *Store) chore() func(store.Tx) error {
-	if s.Health() != nil {
+	if s.untidy || s.Health() != nil {
 		return nil
 	}
 	for jid := range s.toSeal {

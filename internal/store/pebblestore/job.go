@@ -128,11 +128,6 @@ func (r *reader) Tally(id muster.JobID) muster.Tally {
 	return muster.Tally{}
 }
 
-func (r *reader) Setting(name string) string {
-	v, _ := r.get(keyText(kSetting, name))
-	return string(v)
-}
-
 // setsOf are the sets of a job, read from disk if the job is sealed. They must not be changed.
 func (r *reader) setsOf(j *jobState) *sets {
 	if j.sets != nil {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -19,6 +20,9 @@ import (
 
 // format is the version of the layout. A store written with a newer one is refused.
 const format = 1
+
+// slowDisk is how long a write may take before it is worth a line in the log.
+const slowDisk = 5 * time.Second
 
 // memoryDir is where a store in RAM lies, in its own file system.
 const memoryDir = "muster"
@@ -38,34 +42,37 @@ func Open(o Options) (*Store, error) {
 		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
 	fs := o.FS
+	var slow io.Closer = io.NopCloser(nil)
 	switch {
 	case o.Memory:
 		fs, o.Dir = vfs.NewMem(), memoryDir
 	case o.Dir == "":
 		return nil, errors.New("a store on disk needs a directory")
 	case fs == nil:
-		fs = vfs.Default
+		fs, slow = vfs.WithDiskHealthChecks(vfs.Default, slowDisk, nil, func(i vfs.DiskSlowInfo) {
+			o.Logger.Warn("the disk is slow", "path", i.Path, "operation", i.OpType.String(), "seconds", i.Duration.Seconds())
+		})
 	}
 	s := &Store{
 		opts:      o,
 		log:       o.Logger,
+		slow:      slow,
 		state:     newState(),
 		toSeal:    map[uint32]bool{},
 		documents: newCache[muster.Document](8 << 20),
 		sealed:    newCache[*sets](16 << 20),
-		syncing:   make(chan *commit, pipeline),
-		reprs:     make(chan []byte, pipeline+2),
+		syncing:   make(chan *commit),
+		reprs:     make(chan []byte, 3),
 		changed:   make(chan struct{}, 1),
-		failed:    make(chan struct{}),
 	}
 	s.waiting.wake = make(chan struct{}, 1)
 	s.tx = &tx{reader: reader{state: s.state, s: s, b: &s.batch}}
 	s.fs = newGuard(fs, o.Dir, s.fail)
 	if err := s.openDB(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, slow.Close())
 	}
 	if err := s.load(); err != nil {
-		return nil, errors.Join(err, s.db.Close())
+		return nil, errors.Join(err, s.db.Close(), slow.Close())
 	}
 	s.written = s.meta
 	s.durableFeed.Store(s.feed)
@@ -86,13 +93,14 @@ func (s *Store) openDB() error {
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
 		MemTableSize:                s.opts.memTable, // begins small and doubles
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       4,
-		L0StopWritesThreshold:       24,
-		LBaseMaxBytes:               256 << 20,
-		MaxOpenFiles:                512,
-		BytesPerSync:                1 << 20,
-		Logger:                      pebbleLog{s},
-		CompactionConcurrencyRange:  func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)/2) },
+		// Devices' acts read RAM, so tables may pile up a little before they are merged.
+		L0CompactionThreshold:      8,
+		L0StopWritesThreshold:      32,
+		LBaseMaxBytes:              256 << 20,
+		MaxOpenFiles:               512,
+		BytesPerSync:               1 << 20,
+		Logger:                     pebbleLog{s},
+		CompactionConcurrencyRange: func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)/2) },
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) {
 				if s.Health() == nil {
@@ -101,9 +109,6 @@ func (s *Store) openDB() error {
 			},
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
 				s.log.Error("a file of the store is damaged", "path", i.Path, "error", i.Details)
-			},
-			DiskSlow: func(i pebble.DiskSlowInfo) {
-				s.log.Warn("the disk is slow", "path", i.Path, "operation", i.OpType.String(), "seconds", i.Duration.Seconds())
 			},
 			WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
 				s.log.Warn("writes wait for the disk", "reason", i.Reason)

@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"muster"
 )
 
 // reader finds rows, in RAM or on disk. In an Update it also sees what the batch wrote so far.
@@ -13,6 +15,22 @@ type reader struct {
 	s   *Store
 	b   *batch // nil in a view
 	err error  // what a read came upon; the surrounding View or Update returns it
+
+	// The thing that was asked for last. An act asks for the same one several times.
+	name muster.ThingName
+	tid  uint32
+}
+
+// tidOf is the tid of a thing that is registered, or of which something is left.
+func (r *reader) tidOf(name muster.ThingName) (uint32, bool) {
+	if r.name == name && name != "" {
+		return r.tid, true
+	}
+	tid, ok := r.names.find(string(name))
+	if ok {
+		r.name, r.tid = name, tid
+	}
+	return tid, ok
 }
 
 func (r *reader) fail(err error) {

@@ -36,7 +36,7 @@ func appendRecord(b []byte, e *muster.Execution) []byte {
 	if e.InProgressTimeout != 0 || e.StepTimeout != 0 {
 		flags |= recTimers
 	}
-	if e.Attempt != 0 {
+	if e.Attempt != 0 || e.TimedOutRetries != 0 {
 		flags |= recAttempt
 	}
 	b = append(b, flags)

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -37,6 +38,7 @@ type Store struct {
 	opts Options
 	log  *slog.Logger
 	fs   *guard
+	slow io.Closer // ends the watch over a slow disk
 	db   *pebble.DB
 
 	mu     sync.RWMutex // the writer holds it while it changes the state
@@ -52,6 +54,7 @@ type Store struct {
 	touched  []*jobState
 	queueBuf []byte
 	toSeal   map[uint32]bool
+	untidy   bool // a chore failed; none is tried again
 	turns    int
 	written  meta // as it is on disk
 
@@ -59,14 +62,13 @@ type Store struct {
 	sealed    *cache[*sets]
 
 	waiting waiting
-	syncing chan *commit
-	reprs   chan []byte // buffers of batches that are synced
+	syncing chan *commit // unbuffered: one batch is synced, one waits; more would only be smaller
+	reprs   chan []byte  // buffers of batches that are synced
 	done    sync.WaitGroup
 
 	durableFeed atomic.Uint64
 	changed     chan struct{}
 	failure     atomic.Pointer[muster.Error]
-	failed      chan struct{} // closed when failure is set
 	closeOnce   sync.Once
 	closeErr    error
 	stats       counters
@@ -101,7 +103,6 @@ func (s *Store) fail(err error) {
 	f := &muster.Error{Kind: muster.Unavailable, Message: "The store has failed and accepts no changes until it is restarted", Cause: err}
 	if s.failure.CompareAndSwap(nil, f) {
 		s.log.Error("the store has failed; it accepts no changes until it is restarted", "dir", s.opts.Dir, "error", err)
-		close(s.failed)
 	}
 }
 
@@ -182,6 +183,7 @@ func (s *Store) closeDB() (err error) {
 			err = errors.Join(err, fmt.Errorf("closing the store: %v", p))
 		}
 		s.fs.release()
+		err = errors.Join(err, s.slow.Close())
 	}()
 	if failure := s.Health(); failure != nil {
 		s.fs.release()

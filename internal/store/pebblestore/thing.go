@@ -57,13 +57,34 @@ func decodeThing(v []byte, name muster.ThingName) (t muster.Thing, ok bool) {
 
 // appendID writes a UUID in 16 bytes, anything else as it is.
 func appendID(b []byte, id string) []byte {
-	if len(id) == 36 && id == strings.ToLower(id) {
-		raw, err := hex.DecodeString(strings.ReplaceAll(id, "-", ""))
-		if err == nil && len(raw) == 16 && formatUUID(raw) == id {
-			return append(append(b, 0), raw...)
-		}
+	var raw [16]byte
+	if parseUUID(&raw, id) && formatUUID(raw[:]) == id {
+		return append(append(b, 0), raw[:]...)
 	}
 	return appendText(append(b, 1), id)
+}
+
+// uuidParts are where the groups of digits lie, in the text and in the bytes.
+var uuidParts = [...]struct{ text, raw, n int }{{0, 0, 4}, {9, 4, 2}, {14, 6, 2}, {19, 8, 2}, {24, 10, 6}}
+
+func parseUUID(raw *[16]byte, id string) bool {
+	if len(id) != 36 {
+		return false
+	}
+	for _, p := range uuidParts {
+		if _, err := hex.Decode(raw[p.raw:p.raw+p.n], []byte(id[p.text:p.text+2*p.n])); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func formatUUID(raw []byte) string {
+	out := [36]byte{8: '-', 13: '-', 18: '-', 23: '-'}
+	for _, p := range uuidParts {
+		hex.Encode(out[p.text:], raw[p.raw:p.raw+p.n])
+	}
+	return string(out[:])
 }
 
 func (d *decoder) id() string {
@@ -76,13 +97,6 @@ func (d *decoder) id() string {
 	}
 	return formatUUID(raw)
 }
-
-func formatUUID(b []byte) string {
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
-
-// tidOf is the tid of a thing that is registered, or of which something is left.
-func (s *state) tidOf(name muster.ThingName) (uint32, bool) { return s.names.find(string(name)) }
 
 func (s *state) thingName(tid uint32) muster.ThingName { return muster.ThingName(s.names.name(tid)) }
 

@@ -53,6 +53,7 @@ const (
 
 func (t *tx) begin() {
 	t.err = nil
+	t.name = ""
 	t.undo = t.undo[:0]
 	t.before = t.meta
 	t.length, t.count = len(t.b.repr), t.b.count
@@ -236,8 +237,8 @@ func (t *tx) ensureTid(name muster.ThingName) uint32 {
 	if len(name) == 0 || len(name) > 255 {
 		panic(muster.Errorf(muster.Internal, "a thing cannot have a name of %d bytes", len(name)))
 	}
-	t.tid++
-	tid := t.tid
+	t.meta.tid++
+	tid := t.meta.tid
 	t.names.add(tid, string(name))
 	t.names.index(tid)
 	t.back(func() { t.names.unindex(tid); t.names.drop(tid) })
@@ -303,6 +304,7 @@ func (t *tx) maybeDrop(tid uint32) {
 	}
 	feed := t.feed + 1 // this batch may speak of it
 	t.b.set(key1(kName, tid), encodeName(nameDropped, feed, t.thingName(tid), ""))
+	t.name = ""
 	t.names.unindex(tid)
 	t.dropped = append(t.dropped, droppedName{tid, feed})
 	t.back(func() {

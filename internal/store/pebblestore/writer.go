@@ -19,8 +19,6 @@ import (
 const (
 	batchBytes = 4 << 20
 	batchTime  = 2 * time.Millisecond // a view waits no longer than this for the writer
-	// pipeline is how many batches may be applied and not yet synced. More would only make them small.
-	pipeline = 0
 	// chores are done when nothing waits, but at least after that many batches.
 	choresEvery = 64
 )

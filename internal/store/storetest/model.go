@@ -168,6 +168,15 @@ func (w *world) Tally(j muster.JobID) (t muster.Tally) {
 
 func (w *world) Setting(name string) string { return w.settings[name] }
 
+func (w *world) Settings(prefix string, _ store.Page) (out []store.Setting, _ string, _ error) {
+	for _, n := range sortedKeys(w.settings) {
+		if strings.HasPrefix(n, prefix) {
+			out = append(out, store.Setting{Name: n, Value: w.settings[n]})
+		}
+	}
+	return out, "", nil
+}
+
 func (w *world) Queue(t muster.ThingName) (muster.Queue, bool) {
 	q := muster.Queue{Thing: t}
 	for k, e := range w.execs {
