@@ -114,8 +114,15 @@ type Job struct {
 	// to be canceled or deleted: both make the job concurrent.
 	Rolling  bool
 	Sweeping bool
+	// Showing is set while devices are still to be told that queued executions came into sight or went out of
+	// it: the sequence number of the moment. Hidden says that they were out of sight, and every device
+	// knew, when the job ended or was canceled or deleted: there is no more to tell of them.
+	Showing uint64 `json:",omitempty"`
+	Hidden  bool   `json:",omitempty"`
 	// RolledOut is the number of Targets, from the first, that the rollout is done with.
 	RolledOut int
+	// Paced is when the rate allows the next execution after a rollout that is done: targets may be added.
+	Paced Time `json:",omitempty"`
 
 	// What AWS does not have; all empty unless somebody asks for it.
 	Extras   *Extras   `json:",omitempty"`
@@ -257,6 +264,24 @@ func (j *Job) Shows() bool {
 	return j.Namespace == "" && j.Held == nil && (j.Status == JobInProgress || j.Status == JobCompleted)
 }
 
+// Told reports whether a device was told of the pending e of this job, and not yet that it is gone.
+func (j *Job) Told(e Execution) bool {
+	switch settled, present := j.Settle(e); {
+	case j.Namespace != "":
+		return false
+	case !present || settled.Status.Terminal():
+		return !j.Hidden || e.Status != Queued
+	case j.Showing != 0 && e.Status == Queued && e.Seq <= j.Showing:
+		return !j.Offers(e)
+	}
+	return j.Offers(e)
+}
+
+// outOfSight reports whether devices know of no queued execution of an active job.
+func (j *Job) outOfSight() bool {
+	return j.Hidden || j.Status.Active() && !j.Shows() && j.Showing == 0
+}
+
 // Cancel marks the job canceled at now. A canceled job can be canceled again with force, to end what
 // is in progress (state-machine.md §1).
 func (j Job) Cancel(force bool, reason, comment string, now Time) (Job, error) {
@@ -266,6 +291,7 @@ func (j Job) Cancel(force bool, reason, comment string, now Time) (Job, error) {
 	default:
 		return j, Errorf(Invalid, "Job %s is %s and cannot be canceled", j.ID, j.Status)
 	}
+	j.Hidden = j.outOfSight()
 	j.Status = JobCanceled
 	j.ForceCanceled = force
 	if reason != "" {
@@ -287,6 +313,7 @@ func (j Job) Delete(force bool, now Time) (Job, error) {
 	case j.Status.Active() && !force:
 		return j, Errorf(InvalidTransition, "Job %s is %s; cancel it first or delete it with force", j.ID, j.Status)
 	}
+	j.Hidden = j.outOfSight()
 	j.Status = JobDeleting
 	j.Updated = now
 	j.Rolling, j.Sweeping, j.Parked = false, true, ""
@@ -338,7 +365,9 @@ func (j Job) Edge(now Time) (next Job, again Time) {
 	if s.EndAt != 0 && now >= s.EndAt {
 		j.EndReached, j.Updated = now, now
 		j.Rolling, j.Parked = false, ""
-		j.Sweeping = len(j.Taken()) > 0
+		if j.Sweeping = len(j.Taken()) > 0; j.Sweeping {
+			j.Hidden = j.outOfSight()
+		}
 		return j, 0
 	}
 	open := now >= s.StartAt

@@ -176,7 +176,7 @@ func (j *Job) Staged() bool { return j.Extras != nil && len(j.Extras.Stages) > 0
 // StageShare is how many things the present stage reaches, with those of the stages before; ok is false
 // when there is no limit: no stages, or the last one.
 func (j *Job) StageShare() (n int64, ok bool) {
-	if !j.Staged() || j.Progress == nil || j.Progress.Stage >= len(j.Extras.Stages)-1 {
+	if !j.Staged() || j.Progress == nil || j.Progress.Targets == 0 || j.Progress.Stage >= len(j.Extras.Stages)-1 {
 		return 0, false
 	}
 	share := j.Extras.Stages[j.Progress.Stage].Percent

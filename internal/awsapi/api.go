@@ -1,11 +1,13 @@
-// Package awsapi is the AWS face of the engine: the route table, HTTP, the documented REST form, the
-// conversion between AWS's shapes and Muster's, the error table and signatures. It decides nothing
-// about jobs: it decodes, asks the engine, and dresses the answer.
+// Package awsapi is the AWS face of the engine: the route table, HTTP, MQTT's topics and payloads, the
+// notices and events that follow the feed, the documented REST form, the conversion between AWS's
+// shapes and Muster's, the error table and signatures. It decides nothing about jobs: it decodes, asks the
+// engine, and dresses the answer.
 package awsapi
 
 import (
 	"context"
 	"log/slog"
+	"net/http"
 
 	"muster"
 	"muster/internal/awsapi/wire"
@@ -31,10 +33,16 @@ type Config struct {
 	Auth *SigV4
 	// Endpoint is the host, or host:port, that DescribeEndpoint answers; empty: the Host of the request.
 	Endpoint string
+	// Device says which thing a client has shown a certificate of; known is false for one that has shown none.
+	// Such a client speaks to the data plane, and for its thing alone. nil: nobody shows certificates.
+	Device func(*http.Request) (thing muster.ThingName, known bool, err error)
 	// Delivery fills the placeholders of a document for one execution; nil leaves them.
 	Delivery Delivery
 	Throttle Throttle
-	Log      *slog.Logger
+	// Publish takes what came by HTTPS for subscribers, that is POST /topics/{topic}; nil refuses it as not
+	// implemented. An error that is a *muster.Error is shown as its kind.
+	Publish func(context.Context, Publication) error
+	Log     *slog.Logger
 }
 
 // Delivery fills what can only be filled when a document is handed to a device, such as presigned URLs.
@@ -49,7 +57,10 @@ type API struct {
 	config Config
 	log    *slog.Logger
 	router router
+	topics topics
 	limits *limits
+	events eventSwitches
+	told   progress
 }
 
 // New makes the face of an engine.
@@ -66,15 +77,20 @@ func New(e *engine.Engine, c Config) *API {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &API{engine: e, config: c, log: c.Log, router: newRouter(), limits: newLimits(c.Throttle)}
+	return &API{engine: e, config: c, log: c.Log, router: newRouter(), topics: newTopics(), limits: newLimits(c.Throttle)}
 }
 
 // A call is one request on its way through the face.
 type call struct {
 	*API
 	ctx    context.Context
-	region string // of ARNs: the one a lab's request was signed for, otherwise the configured one
-	host   string // as the client named it
+	region string           // of ARNs: the one a lab's request was signed for, otherwise the configured one
+	host   string           // as the client named it
+	thing  muster.ThingName // that the client is known to be; empty: it may act for every thing
+	// request is the id of an HTTP request.
+	request string
+	// namespace is that of an MQTT topic; of the jobs of others $next knows nothing.
+	namespace string
 	// execution is the one the answer is about, for the REST form; its Job is empty when there is none.
 	execution muster.Execution
 }

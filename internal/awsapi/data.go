@@ -46,7 +46,7 @@ func (c *call) describeForDevice(in *jobsdata.DescribeJobExecutionInput) (wire.O
 	var err error
 	if in.JobID == next {
 		var ok bool
-		if e, ok, err = c.engine.DescribeNext(c.ctx, thing); err != nil || !ok {
+		if e, ok, err = c.engine.DescribeNextIn(c.ctx, thing, c.namespace); err != nil || !ok {
 			return &jobsdata.DescribeJobExecutionOutput{}, err
 		}
 	} else {
@@ -116,14 +116,7 @@ func (c *call) document(e muster.Execution) (string, error) {
 // deviceExecution is an execution as devices see it, and remembers it for the REST form.
 func (c *call) deviceExecution(e muster.Execution, withDocument bool) (*jobsdata.JobExecution, error) {
 	c.execution = e
-	shape := &jobsdata.JobExecution{
-		JobID: wire.Ptr(string(e.Job)), ThingName: wire.Ptr(string(e.Thing)), Status: wire.Ptr(e.Status.String()),
-		StatusDetails: wireMap(e.Details), QueuedAt: wire.Ptr(e.QueuedAt.Seconds()), StartedAt: seconds(e.StartedAt),
-		LastUpdatedAt: wire.Ptr(e.UpdatedAt.Seconds()), VersionNumber: &e.Version, ExecutionNumber: &e.Number,
-	}
-	if left, running := e.SecondsLeft(c.engine.Now()); running {
-		shape.ApproximateSecondsBeforeTimedOut = &left
-	}
+	shape := executionShape(e, c.engine.Now())
 	if withDocument {
 		text, err := c.document(e)
 		if err != nil {
@@ -132,6 +125,19 @@ func (c *call) deviceExecution(e muster.Execution, withDocument bool) (*jobsdata
 		shape.JobDocument = &text
 	}
 	return shape, nil
+}
+
+// executionShape is an execution as devices see it, without its document.
+func executionShape(e muster.Execution, now muster.Time) *jobsdata.JobExecution {
+	shape := &jobsdata.JobExecution{
+		JobID: wire.Ptr(string(e.Job)), ThingName: wire.Ptr(string(e.Thing)), Status: wire.Ptr(e.Status.String()),
+		StatusDetails: wireMap(e.Details), QueuedAt: wire.Ptr(e.QueuedAt.Seconds()), StartedAt: seconds(e.StartedAt),
+		LastUpdatedAt: wire.Ptr(e.UpdatedAt.Seconds()), VersionNumber: &e.Version, ExecutionNumber: &e.Number,
+	}
+	if left, running := e.SecondsLeft(now); running {
+		shape.ApproximateSecondsBeforeTimedOut = &left
+	}
+	return shape
 }
 
 func deviceSummary(e *muster.Execution) jobsdata.JobExecutionSummary {

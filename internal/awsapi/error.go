@@ -85,7 +85,7 @@ func (c *call) appendError(b []byte, e *muster.Error, plane wire.Plane) []byte {
 	if plane == wire.Data && e.Execution != nil {
 		// The MQTT codes, which the error type cannot tell apart.
 		b = append(b, `,"code":"`...)
-		b = append(b, map[bool]string{true: "VersionMismatch", false: "InvalidStateTransition"}[e.Kind == muster.VersionMismatch]...)
+		b = append(b, mqttCodes[e.Kind]...)
 		b = append(b, '"')
 		b = append(b, `,"executionState":`...)
 		b = executionState(*e.Execution).AppendJSON(b)

@@ -45,7 +45,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			buffers.Put(buffer)
 		}
 	}()
-	c := call{API: h.API, ctx: r.Context(), region: h.config.Region, host: r.Host}
+	c := call{API: h.API, ctx: r.Context(), region: h.config.Region, host: r.Host, request: id}
 	a := h.serve(&c, r)
 	var body []byte
 	switch {
@@ -97,20 +97,38 @@ func (h *handler) serve(c *call, r *http.Request) (a answer) {
 			a.err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
+	device := false
+	if h.config.Device != nil {
+		var err error
+		if c.thing, device, err = h.config.Device(r); err != nil {
+			return answer{err: err}
+		}
+	}
 	rawPath := r.URL.EscapedPath()
+	if topic, ok := h.publishes(r, rawPath); ok {
+		return h.servePublish(c, r, topic, device)
+	}
 	m, found := h.router.find(r.Method, rawPath)
 	scope, signed := Scope(r)
 	e := h.choose(m, r, scope, signed)
+	if device {
+		e = m.data
+	}
 	if e != nil {
 		a.operation, a.plane, a.answers = e.op.Name, e.op.Plane, e.op.Answer
-		a.rest = e.op.Plane == wire.Data && !signed && h.wantsREST(r)
+		a.rest = e.op.Plane == wire.Data && !signed && !device && h.wantsREST(r)
 	}
 	body, err := readBody(r)
 	if err != nil {
 		a.err = err
 		return a
 	}
-	if err := h.authorize(r, body, e); err != nil {
+	if device {
+		err = c.admitDevice(e, m)
+	} else {
+		err = h.authorize(r, body, e)
+	}
+	if err != nil {
 		a.err = err
 		return a
 	}
@@ -126,6 +144,12 @@ func (h *handler) serve(c *call, r *http.Request) (a answer) {
 		a.err = err
 		return a
 	}
+	leave, err := h.limits.enter(c.ctx, e.op)
+	if err != nil {
+		a.err = err
+		return a
+	}
+	defer leave()
 	if h.config.Auth == nil && signed && scope.Region != "" {
 		// A lab: the region that the client believes in is the region of its ARNs (design §4).
 		c.region = scope.Region
@@ -167,6 +191,25 @@ func (h *handler) choose(m match, r *http.Request, scope CredentialScope, signed
 		return m.control
 	}
 	return m.data
+}
+
+// admitDevice says whether a client that has shown a device's certificate may ask for an operation: one of
+// the data plane, for the thing that it is.
+func (c *call) admitDevice(e *entry, m match) error {
+	if e == nil {
+		if m.control != nil {
+			return forbidden("A client certificate is for the data plane, and %s is of the control plane", m.control.op.Name)
+		}
+		return nil // it is not found, whoever asks
+	}
+	if thing := e.label(m.labels, "thingName"); thing != string(c.thing) {
+		return forbidden("This client is thing %s and cannot act for thing %s", c.thing, thing)
+	}
+	return nil
+}
+
+func forbidden(format string, args ...any) error {
+	return &AuthError{Status: http.StatusForbidden, Type: "ForbiddenException", Message: fmt.Sprintf(format, args...)}
 }
 
 // authorize verifies the signature, when signatures are asked for, and what its key may do.

@@ -1,6 +1,7 @@
 package awsapi
 
 import (
+	"net/http"
 	"strings"
 	"time"
 
@@ -11,7 +12,39 @@ import (
 )
 
 func (c *call) createJob(in *iot.CreateJobInput) (wire.Output, error) {
-	n := engine.NewJob{
+	n, err := c.newJob(in)
+	if err != nil {
+		return nil, err
+	}
+	job, err := c.engine.CreateJob(c.ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	return &iot.CreateJobOutput{JobARN: c.jobARN(job.ID), JobID: given(job.ID), Description: given(job.Description)}, nil
+}
+
+// ParseCreateJob reads the body of a CreateJob for an endpoint that is not AWS's, as CreateJob itself would
+// at the job id; r is the request it came with. The error is of the domain.
+func (a *API) ParseCreateJob(r *http.Request, id string, body []byte) (n engine.NewJob, err error) {
+	in := &iot.CreateJobInput{}
+	if err := in.DecodeJSON(body); err != nil {
+		return n, refusal(err)
+	}
+	if err := in.Bind(func(string) string { return id }, func(string) (string, bool) { return "", false }, func(string) string { return "" }); err != nil {
+		return n, refusal(err)
+	}
+	if err := in.Validate(); err != nil {
+		return n, refusal(err)
+	}
+	c := call{API: a, ctx: r.Context(), region: a.config.Region, host: r.Host}
+	if scope, signed := Scope(r); a.config.Auth == nil && signed && scope.Region != "" {
+		c.region = scope.Region
+	}
+	return c.newJob(in)
+}
+
+func (c *call) newJob(in *iot.CreateJobInput) (n engine.NewJob, err error) {
+	n = engine.NewJob{
 		ID:                         muster.JobID(in.JobID),
 		Description:                text(in.Description),
 		Namespace:                  text(in.NamespaceID),
@@ -25,26 +58,19 @@ func (c *call) createJob(in *iot.CreateJobInput) (wire.Output, error) {
 	if text(in.TargetSelection) == iot.TargetSelectionContinuous {
 		n.Selection = muster.Continuous
 	}
-	var err error
 	if n.Targets, err = c.targetsOf(in.Targets); err != nil {
-		return nil, err
+		return n, err
 	}
 	if in.JobTemplateARN != nil {
 		if n.Template, n.Managed, err = c.templateOf(*in.JobTemplateARN); err != nil {
-			return nil, err
+			return n, err
 		}
 	}
 	if n.Settings, err = settingsOf(in.PresignedURLConfig, in.JobExecutionsRolloutConfig, in.AbortConfig, in.TimeoutConfig, in.JobExecutionsRetryConfig); err != nil {
-		return nil, err
+		return n, err
 	}
-	if n.Tags, err = tagsOf(in.Tags); err != nil {
-		return nil, err
-	}
-	job, err := c.engine.CreateJob(c.ctx, n)
-	if err != nil {
-		return nil, err
-	}
-	return &iot.CreateJobOutput{JobARN: c.jobARN(job.ID), JobID: given(job.ID), Description: given(job.Description)}, nil
+	n.Tags, err = tagsOf(in.Tags)
+	return n, err
 }
 
 // describeJob takes no notice of beforeSubstitution: the answer has no document in it.

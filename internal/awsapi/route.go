@@ -41,6 +41,8 @@ var routes = []route{
 	on(iot.Operations, "UntagResource", "", (*call).untagResource),
 	on(iot.Operations, "ListTagsForResource", "", (*call).listTags),
 	on(iot.Operations, "DescribeEndpoint", "", (*call).describeEndpoint),
+	on(iot.Operations, "DescribeEventConfigurations", "", (*call).describeEvents),
+	on(iot.Operations, "UpdateEventConfigurations", "", (*call).updateEvents),
 
 	on(iot.Operations, "CreateThing", "", (*call).createThing),
 	on(iot.Operations, "DescribeThing", "", (*call).describeThing),

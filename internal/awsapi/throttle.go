@@ -1,7 +1,9 @@
 package awsapi
 
 import (
+	"context"
 	"net/http"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -15,15 +17,31 @@ type Throttle struct {
 	DataReads  float64 // DescribeJobExecution and GetPendingJobExecutions together
 	DataWrites float64 // StartNextPendingJobExecution and UpdateJobExecution together
 	Control    float64 // each operation of the control plane by itself
+	// Concurrent is how many requests of the data plane may be under way at once, by whatever door; those beyond
+	// wait, and are refused when it takes too long. 0: 4096; negative: no bound.
+	Concurrent int
 }
+
+const (
+	defaultConcurrent = 4096
+	// patience is how long a request may wait for others. A client that is refused then comes again later.
+	patience = 5 * time.Second
+)
 
 type limits struct {
 	reads, writes *rate.Limiter
 	control       map[string]*rate.Limiter
+	places        chan struct{} // holds one for each request under way; nil: any number
 }
 
 func newLimits(t Throttle) *limits {
 	l := &limits{reads: limiter(t.DataReads), writes: limiter(t.DataWrites)}
+	if t.Concurrent == 0 {
+		t.Concurrent = defaultConcurrent
+	}
+	if t.Concurrent > 0 {
+		l.places = make(chan struct{}, t.Concurrent)
+	}
 	if t.Control > 0 {
 		l.control = map[string]*rate.Limiter{}
 		for _, r := range routes {
@@ -57,3 +75,27 @@ func (l *limits) admit(op wire.Operation) error {
 	}
 	return muster.Errorf(muster.Throttled, "Rate exceeded for %s", op.Name)
 }
+
+// enter waits until there is room for one more request. The caller must leave.
+func (l *limits) enter(ctx context.Context, op wire.Operation) (leave func(), err error) {
+	if l.places == nil || op.Plane != wire.Data {
+		return func() {}, nil
+	}
+	select {
+	case l.places <- struct{}{}:
+		return l.leave, nil
+	default:
+	}
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case l.places <- struct{}{}:
+		return l.leave, nil
+	case <-late.C:
+		return nil, muster.Errorf(muster.Throttled, "There are too many requests under way; ask again later")
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *limits) leave() { <-l.places }

@@ -306,6 +306,10 @@ func changeGroups(tx store.Tx, name muster.ThingName, join, leave []muster.Membe
 			}
 		}
 	}
+	was := map[muster.JobID]bool{}
+	for _, id := range order {
+		_, was[id] = targeted(tx, concerned[id], name)
+	}
 	for _, m := range leave {
 		tx.Delete(store.Member{Membership: m})
 	}
@@ -320,6 +324,13 @@ func changeGroups(tx store.Tx, name muster.ThingName, join, leave []muster.Membe
 		return 1
 	})
 	for _, id := range order {
+		if _, is := targeted(tx, concerned[id], name); is && was[id] {
+			// It was a target all along: what it has done is not of an earlier membership, and where it
+			// stays the rollout comes by. Only where it is new the rollout may have been already.
+			if _, has := tx.Execution(id, name, 0); has || len(join) == 0 {
+				continue
+			}
+		}
 		reconcile(tx, concerned[id], name, now)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"muster"
 	"muster/internal/store"
 	"muster/internal/store/pebblestore"
@@ -23,6 +25,7 @@ var update = flag.Bool("update", false, "rewrite the histories in testdata")
 // are what was told because of it.
 type teller struct {
 	t     *testing.T
+	fs    vfs.FS
 	store store.Store
 	clock *ManualClock
 	*Engine
@@ -34,16 +37,23 @@ type teller struct {
 var start = muster.At(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 
 func newTeller(t *testing.T) *teller {
-	s, err := pebblestore.Open(pebblestore.Options{Memory: true})
+	h := &teller{t: t, fs: vfs.NewMem()}
+	h.begin(start)
+	t.Cleanup(func() { h.store.Close() })
+	return h
+}
+
+// begin opens the store and an engine over it, at the beginning of a history and after a restart in it.
+func (h *teller) begin(at muster.Time) {
+	s, err := pebblestore.Open(pebblestore.Options{Dir: "store", FS: h.fs})
 	if err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
-	clock, err := NewManualClock(t.Context(), s, start)
+	clock, err := NewManualClock(h.t.Context(), s, at)
 	if err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
-	return &teller{t: t, store: s, clock: clock, Engine: New(s, Options{Clock: clock})}
+	h.store, h.clock, h.Engine = s, clock, New(s, Options{Clock: clock})
 }
 
 func TestHistories(t *testing.T) {
@@ -135,13 +145,14 @@ func (h *teller) act(words []string) {
 			d, _ := time.ParseDuration(opts["timeout"])
 			n.Settings.Timeout = &muster.Timeout{InProgress: d}
 		}
-		if opts["start"]+opts["end"]+opts["window"] != "" {
+		if opts["start"]+opts["end"]+opts["behavior"]+opts["window"] != "" {
 			n.Scheduling = &SchedulingInput{Start: opts["start"], End: opts["end"], EndBehavior: opts["behavior"]}
 			if cron, minutes, ok := strings.Cut(opts["window"], "/"); ok {
 				n.Scheduling.Windows = []muster.Window{{Start: "cron(" + strings.ReplaceAll(cron, "_", " ") + ")", Duration: muster.Minutes(*number(minutes))}}
 			}
 		}
 		n.Settings.Rollout = rolloutOf(opts)
+		n.Tags = tagsOf(opts)
 		for _, failure := range []string{"FAILED", "TIMED_OUT", "ALL"} {
 			if n0 := number(opts["retry-"+failure]); n0 != nil {
 				n.Settings.Retry = append(n.Settings.Retry, muster.RetryCriterion{FailureType: failure, Retries: *n0})
@@ -157,6 +168,15 @@ func (h *teller) act(words []string) {
 		_, err = h.AssociateTargets(ctx, muster.JobID(args[1]), targets(args[2:]), "")
 	case "cancel-job":
 		_, err = h.CancelJob(ctx, muster.JobID(args[1]), opts["force"] != "", "", "")
+	case "hold-job":
+		_, err = h.HoldJob(ctx, muster.JobID(args[1]), strings.Join(args[2:], " "))
+	case "resume-job":
+		_, err = h.ResumeJob(ctx, muster.JobID(args[1]))
+	case "retry-failed":
+		var made muster.Job
+		if made, err = h.RetryFailed(ctx, muster.JobID(args[1]), muster.JobID(opts["as"])); err == nil {
+			h.say("job %s", made.ID)
+		}
 	case "delete-job":
 		err = h.DeleteJob(ctx, muster.JobID(args[1]), opts["force"] != "")
 	case "report":
@@ -205,6 +225,8 @@ func (h *teller) act(words []string) {
 			h.t.Fatal(parse)
 		}
 		err = h.Advance(ctx, h.clock.Now().Add(d))
+	case "explain":
+		err = h.explain(args[1:])
 	case "tick":
 		_, err = h.Tick(ctx)
 	case "status":
@@ -216,7 +238,10 @@ func (h *teller) act(words []string) {
 			}
 		}
 	default:
-		h.t.Fatalf("the history says %q, which is no act", cmd)
+		var ok bool
+		if ok, err = h.rarely(cmd, args, opts); !ok {
+			h.t.Fatalf("the history says %q, which is no act", cmd)
+		}
 	}
 	var known *muster.Error
 	switch {
@@ -356,6 +381,18 @@ func rolloutOf(opts map[string]string) *muster.Rollout {
 		}
 	}
 	return r
+}
+
+// tagsOf reads queued=MINUTES stages=5/30m,100 gate=PERCENT inflight=N.
+func tagsOf(opts map[string]string) muster.Pairs {
+	var b muster.PairsBuilder
+	for name, key := range map[string]string{"queued": muster.TagQueuedTimeout, "stages": muster.TagStages,
+		"gate": muster.TagStageMaxFailed, "inflight": muster.TagMaxInFlight} {
+		if v, ok := opts[name]; ok {
+			b.Set(key, strings.ReplaceAll(v, ",", " "))
+		}
+	}
+	return b.Pairs()
 }
 
 func step(s string) muster.StepTimer {

@@ -350,6 +350,9 @@ func (g *Engine) DeleteJob(ctx context.Context, id muster.JobID, force bool) err
 // AssociateTargets adds thing groups to a CONTINUOUS job in progress.
 func (g *Engine) AssociateTargets(ctx context.Context, id muster.JobID, groups []muster.Target, comment string) (result muster.Job, err error) {
 	err = g.changeJob(ctx, id, func(tx store.Tx, job muster.Job, now muster.Time) (muster.Job, error) {
+		if job.EndReached != 0 {
+			return job, muster.Errorf(muster.Invalid, "Job %s has reached its endTime; nothing is rolled out any more", id)
+		}
 		if job.Selection != muster.Continuous || job.Status != muster.JobInProgress {
 			return job, muster.Errorf(muster.Invalid, "Job %s is %s and %s; targets can only be added to a CONTINUOUS job that is IN_PROGRESS", id, job.Selection, job.Status)
 		}

@@ -29,9 +29,13 @@ func (g *Engine) Run(ctx context.Context) {
 		case err != nil && ctx.Err() == nil:
 			g.log.Error("background work failed; it will be tried again", "error", err)
 			wait = time.After(retryAfter)
-		case next != 0 && !manual:
-			// A deadline of another process's making is noticed within a minute even if nobody tells.
-			wait = time.After(min(next.Sub(g.clock.Now()), time.Minute))
+		case !manual:
+			// A deadline of a device's or another process's making is noticed within a minute even if nobody tells.
+			rest := time.Minute
+			if next != 0 {
+				rest = min(rest, next.Sub(g.clock.Now()))
+			}
+			wait = time.After(rest)
 		}
 		select {
 		case <-ctx.Done():
@@ -88,6 +92,14 @@ func (g *Engine) work(tx store.Tx, d store.Deadline, now muster.Time, budget int
 		return remove(tx, d, now, budget)
 	case store.Timer:
 		expire(tx, d, now)
+		return 0, nil
+	case store.Count:
+		return countTargets(tx, d, now, budget)
+	case store.Bake:
+		baked(tx, d, now)
+		return 0, nil
+	case store.Room:
+		makeRoom(tx, d, now)
 		return 0, nil
 	case store.Schedule:
 		schedule(tx, d, now)

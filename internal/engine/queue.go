@@ -13,21 +13,25 @@ func offered(tx store.Reader) func(muster.Execution) bool {
 	}
 }
 
-// keep is the only way a changed queue reaches the store: it derives what the device has to be told
-// from the queue before and after, so that no act can forget it, and completes jobs that the changes
-// were the last of. It returns the queue as it is now.
-func keep(tx store.Tx, q muster.Queue, now muster.Time, changes ...muster.Change) muster.Queue {
-	return keepAs(tx, q, now, offered(tx), changes...)
+// known says which executions of a queue a device was told of and not that they are gone. That is what it
+// is offered, but for what the end of a job took along, or its window hid or brought into sight, where the
+// sweep that stores and tells it has yet to come by.
+func known(tx store.Reader) func(muster.Execution) bool {
+	return func(e muster.Execution) bool {
+		job, ok := tx.Job(e.Job)
+		return ok && job.Told(e)
+	}
 }
 
-// keepAs is keep for acts that follow a change of the job itself: shown says what the device could see
-// before that change.
-func keepAs(tx store.Tx, q muster.Queue, now muster.Time, shown func(muster.Execution) bool, changes ...muster.Change) muster.Queue {
+// keep is the only way a changed queue reaches the store: it derives what the device has to be told
+// from what it was told of the queue before and what it is offered after, so that no act can forget it, and
+// settles jobs that the changes end. It returns the queue as it is now.
+func keep(tx store.Tx, q muster.Queue, now muster.Time, changes ...muster.Change) muster.Queue {
 	if len(changes) == 0 {
 		return q
 	}
 	after := q.With(changes...)
-	tx.Keep(q.Thing, muster.Compare(q, after, shown), changes...)
+	tx.Keep(q.Thing, notice(tx, q, after), changes...)
 	for i := range changes {
 		c := &changes[i]
 		timers(tx, c)
@@ -37,6 +41,17 @@ func keepAs(tx store.Tx, q muster.Queue, now muster.Time, shown func(muster.Exec
 		}
 	}
 	return after
+}
+
+// notice says what a device has to be told.
+func notice(tx store.Reader, before, after muster.Queue) muster.Notice {
+	told, show := known(tx), offered(tx)
+	for _, e := range before.Executions {
+		if told(e) != show(e) {
+			return muster.Compare(before.Visible(told), after.Visible(show), func(muster.Execution) bool { return true })
+		}
+	}
+	return muster.Compare(before, after, show)
 }
 
 // settleJob aborts a job that too many things have failed, and completes one whose last execution has
@@ -55,6 +70,9 @@ func settleJob(tx store.Tx, id muster.JobID, now muster.Time) {
 				return
 			}
 		}
+	}
+	if job.Parked != "" && job.Extras != nil && job.Extras.MaxInFlight > 0 {
+		tx.Put(store.Deadline{Due: now, Kind: store.Room, Subject: string(id), Cursor: jobCursor(job)})
 	}
 	if job.Finished(tx.Counts(id)) {
 		done := job.Complete(now)

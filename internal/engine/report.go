@@ -13,36 +13,52 @@ func (g *Engine) Report(ctx context.Context, name muster.ThingName, id muster.Jo
 		return muster.Execution{}, err
 	}
 	var result muster.Execution
+	rouse := false
 	err := g.update(ctx, store.Keys{Things: []muster.ThingName{name}}, func(tx store.Tx, now muster.Time) error {
-		q, err := thing(tx, name)
+		next, job, err := report(tx, name, id, r, now)
 		if err != nil {
 			return err
-		}
-		f, err := find(tx, q, id, r.Number)
-		if err != nil {
-			return err
-		}
-		next, err := f.settled.Report(r, f.job.InProgressTimeout(), now)
-		if err != nil {
-			return err
-		}
-		if f.stored.Status == muster.Queued && f.job.Status == muster.JobScheduled {
-			return held(f.job, f.stored)
-		}
-		if change := (muster.Change{Before: f.stored, After: next}); next.Status.Terminal() {
-			finish(tx, q, f.job, now, change)
-		} else {
-			keep(tx, q, now, change)
 		}
 		result = next
+		rouse = job.Parked != "" && next.Status.Terminal() // the rollout may go on
 		return nil
 	})
+	if rouse {
+		g.rouse()
+	}
 	return result, err
+}
+
+func report(tx store.Tx, name muster.ThingName, id muster.JobID, r muster.Report, now muster.Time) (next muster.Execution, job *muster.Job, err error) {
+	q, err := thing(tx, name)
+	if err != nil {
+		return next, nil, err
+	}
+	f, err := find(tx, q, id, r.Number)
+	if err != nil {
+		return next, nil, err
+	}
+	if next, err = f.settled.Report(r, f.job.InProgressTimeout(), now); err != nil {
+		return next, nil, err
+	}
+	if f.stored.Status == muster.Queued && (f.job.Status == muster.JobScheduled || f.job.Held != nil) {
+		return next, nil, held(f.job, f.stored)
+	}
+	if change := (muster.Change{Before: f.stored, After: next}); next.Status.Terminal() {
+		finish(tx, q, f.job, now, change)
+	} else {
+		keep(tx, q, now, change)
+	}
+	return next, f.job, nil
 }
 
 // held refuses to start an execution of a job that waits for its time.
 func held(job *muster.Job, e muster.Execution) error {
-	err := muster.Errorf(muster.InvalidTransition, "Job %s is %s; its execution on thing %s cannot start now", job.ID, job.Status, e.Thing)
+	state := job.Status.String()
+	if job.Held != nil {
+		state = "held"
+	}
+	err := muster.Errorf(muster.InvalidTransition, "Job %s is %s; its execution on thing %s cannot start now", job.ID, state, e.Thing)
 	err.Execution = &e
 	return err
 }

@@ -47,7 +47,11 @@ func jobCursor(job *muster.Job) string { return strconv.FormatUint(job.Seq, 10) 
 
 // startRollout makes the loop roll the job out, from its first target that is not done.
 func startRollout(tx store.Tx, job *muster.Job, now muster.Time) {
-	tx.Put(store.Deadline{Due: now, Kind: store.Rollout, Subject: string(job.ID), Cursor: rolloutCursor{Job: job.Seq}.String()})
+	d := store.Deadline{Due: now, Kind: store.Rollout, Subject: string(job.ID), Cursor: rolloutCursor{Job: job.Seq, Slot: float64(job.Paced)}.String()}
+	if job.Staged() && job.Progress == nil {
+		d.Kind, d.Cursor = store.Count, "0/"+d.Cursor
+	}
+	tx.Put(d)
 }
 
 // rollout materialises up to budget executions of a job and reports how many rows it looked at.
@@ -59,6 +63,18 @@ func rollout(tx store.Tx, d store.Deadline, now muster.Time, budget int) (spent 
 	}
 	job, ok := tx.Job(muster.JobID(d.Subject))
 	if !ok || job.Seq != c.Job || !job.Rolling {
+		return 0, nil
+	}
+	if job.Scheduling != nil {
+		// The loop may be late: nothing is made after the end or outside a window, whatever fell due first.
+		edge(tx, job, now)
+		if job, ok = tx.Job(job.ID); !ok || !job.Rolling {
+			return 0, nil
+		}
+	}
+	if job.Held != nil {
+		parked := park(tx, *job, d.Cursor, now)
+		putJob(tx, &parked, now)
 		return 0, nil
 	}
 	if c.Target < job.RolledOut {
@@ -76,14 +92,19 @@ func rollout(tx store.Tx, d store.Deadline, now muster.Time, budget int) (spent 
 		}
 	}
 	c.Slot = p.slot
-	if c.Target < len(job.Targets) {
+	waits := c.Target < len(job.Targets) && p.room(tx) == 0
+	if c.Target < len(job.Targets) && !waits {
 		tx.Put(store.Deadline{Due: max(now, muster.Time(math.Ceil(c.Slot))), Kind: store.Rollout, Subject: d.Subject, Cursor: c.String()})
 	}
-	if c.Target != job.RolledOut {
+	if c.Target != job.RolledOut || waits {
 		job, _ = tx.Job(job.ID)
 		moved := *job
 		moved.RolledOut = c.Target
 		moved.Rolling = c.Target < len(job.Targets)
+		moved.Paced = muster.Time(math.Ceil(c.Slot))
+		if waits {
+			moved = park(tx, moved, c.String(), now)
+		}
 		tx.Put(store.Job{Job: &moved})
 		settleJob(tx, job.ID, now)
 	}
@@ -103,17 +124,21 @@ func (p *pace) perMinute(tx store.Reader) float64 {
 	if p.job.Settings.Rollout == nil {
 		return 0
 	}
-	tally := tx.Tally(p.job.ID)
-	notified := int64(0)
-	for _, n := range tally {
-		notified += n
-	}
-	return p.job.Settings.Rollout.PerMinute(notified, tally[muster.Succeeded])
+	rate := p.job.Settings.Rollout.PerMinute(notified(tx, p.job.ID), tx.Tally(p.job.ID)[muster.Succeeded])
+	return math.Floor(rate + 1e-6) // 61 in a minute are more than 60.5
 }
 
 // ready reports whether another execution may be made now.
 func (p *pace) ready(tx store.Reader, now muster.Time) bool {
-	return p.perMinute(tx) == 0 || float64(now) >= p.slot
+	return (p.perMinute(tx) == 0 || float64(now) >= p.slot) && p.room(tx) != 0
+}
+
+// room is how many executions stages and max-in-flight leave to be made, -1 for any number.
+func (p *pace) room(tx store.Reader) int64 {
+	if p.job.Extras == nil {
+		return -1
+	}
+	return p.job.Room(notified(tx, p.job.ID), tx.Counts(p.job.ID).Pending())
 }
 
 // made notes that one was made.
@@ -125,7 +150,8 @@ func (p *pace) made(tx store.Reader, now muster.Time) {
 	if float64(now)-p.slot >= 1 { // later than the rounding of a slot to a millisecond
 		p.slot = float64(now)
 	}
-	p.slot += 60_000 / rate
+	// Rounded up to what a float64 holds exactly at such times, so that no errors add up.
+	p.slot += math.Ceil(60_000/rate*1024) / 1024
 }
 
 // rolloutTarget goes on with one target, moving the cursor within it.
@@ -150,6 +176,9 @@ func rolloutTarget(tx store.Tx, job *muster.Job, c *rolloutCursor, p *pace, now 
 		if paced {
 			limit = 1 // what is left of a page could not be kept
 		}
+		if room := p.room(tx); room >= 0 {
+			limit = int(min(int64(limit), room))
+		}
 		members, next, err := tx.Members(at.Walk.at(), store.Page{After: at.Member, Limit: limit})
 		if err != nil {
 			return spent, false, err
@@ -173,6 +202,9 @@ func rolloutTarget(tx store.Tx, job *muster.Job, c *rolloutCursor, p *pace, now 
 // reach makes the first execution of a job on a thing that its rollout has come to, and reports
 // whether it made one. A thing that has one already is left to reconcile.
 func reach(tx store.Tx, job *muster.Job, name muster.ThingName, now muster.Time) bool {
+	if !chosen(tx, job, name) {
+		return false
+	}
 	latest, has := tx.Execution(job.ID, name, 0)
 	switch {
 	case !has:
@@ -209,7 +241,11 @@ func reconcile(tx store.Tx, job *muster.Job, name muster.ThingName, now muster.T
 	case !wanted && has && !latest.Status.Terminal() && job.Selection == muster.Continuous:
 		q, _ := tx.Queue(name)
 		q.Thing = name
-		keep(tx, q, now, muster.Change{Before: latest, After: latest.Remove(now)})
+		after := latest.Remove(now)
+		if settled, present := job.Settle(latest); present && settled.Status.Terminal() {
+			after = settled // it was seen to end so already
+		}
+		keep(tx, q, now, muster.Change{Before: latest, After: after})
 	}
 	return false
 }

@@ -27,28 +27,42 @@ func schedule(tx store.Tx, d store.Deadline, now muster.Time) {
 	if !ok || !job.Status.Active() {
 		return
 	}
-	next, again := job.Edge(now)
-	if again != 0 {
+	if again := edge(tx, job, now); again != 0 {
 		tx.Put(store.Deadline{Due: again, Kind: store.Schedule, Subject: d.Subject, Cursor: d.Cursor})
 	}
+}
+
+// edge brings an active job in line with its schedule, and says when that has something to say again.
+func edge(tx store.Tx, job *muster.Job, now muster.Time) (again muster.Time) {
+	// By criteria that UpdateJob brought it may have to be aborted: then there is nothing to show any more.
+	settleJob(tx, job.ID, now)
+	if job, _ = tx.Job(job.ID); !job.Status.Active() {
+		return 0
+	}
+	next, again := job.Edge(now)
 	if next.Updated == job.Updated && next.Status == job.Status && next.EndReached == job.EndReached {
-		return
+		return again
+	}
+	shown := next.Status != job.Status && next.Held == nil && tx.Counts(job.ID)[muster.Queued] > 0
+	if shown {
+		next.Showing = tx.NextSeq()
 	}
 	putJob(tx, &next, now)
 	if next.Rolling && !job.Rolling {
 		startRollout(tx, &next, now)
 	}
 	if next.Sweeping {
-		tx.Put(store.Deadline{Due: now, Kind: store.Sweep, Subject: d.Subject, Cursor: d.Cursor})
+		tx.Put(store.Deadline{Due: now, Kind: store.Sweep, Subject: string(job.ID), Cursor: jobCursor(job)})
 	}
-	if next.Status != job.Status && tx.Counts(job.ID)[muster.Queued] > 0 {
-		tx.Put(store.Deadline{Due: now, Kind: store.Shown, Subject: d.Subject, Cursor: "/" + d.Cursor})
+	if shown {
+		tx.Put(store.Deadline{Due: now, Kind: store.Shown, Subject: string(job.ID), Cursor: "/" + jobCursor(job)})
 	}
 	settleJob(tx, job.ID, now)
+	return again
 }
 
-// tellShown tells devices of queued executions of a job that its window brought into sight or out of it, and
-// removes those of things that left a CONTINUOUS job's targets while nobody looked.
+// tellShown tells devices of queued executions of a job that its window, or who holds and resumes it, brought
+// into sight or out of it, starts their queued timeouts, and removes those of things that left a CONTINUOUS job's targets while nobody looked.
 func tellShown(tx store.Tx, d store.Deadline, now muster.Time, budget int) (spent int, err error) {
 	tx.Delete(d)
 	page, seq, _ := cutLast(d.Cursor, '/')
@@ -60,26 +74,29 @@ func tellShown(tx store.Tx, d store.Deadline, now muster.Time, budget int) (spen
 	if err != nil {
 		return 0, err
 	}
-	after := offered(tx)
-	before := func(e muster.Execution) bool {
-		if e.Job == job.ID && e.Status == muster.Queued {
-			return job.Namespace == "" && !job.Offers(e)
-		}
-		return after(e)
-	}
-	everything := func(muster.Execution) bool { return true }
 	for _, e := range rows {
-		if _, wanted := targeted(tx, job, e.Thing); !wanted && job.Selection == muster.Continuous {
-			reconcile(tx, job, e.Thing, now)
-			continue
+		if job.Showing != 0 && e.Seq > job.Showing {
+			continue // made since; its device was told then what there was to tell
 		}
 		q, _ := tx.Queue(e.Thing)
-		if n := muster.Compare(q.Visible(before), q.Visible(after), everything); n != (muster.Notice{}) {
+		q.Thing = e.Thing
+		if _, wanted := targeted(tx, job, e.Thing); !wanted && job.Selection == muster.Continuous && job.Status == muster.JobInProgress {
+			keep(tx, q, now, muster.Change{Before: e, After: e.Remove(now)})
+			continue
+		}
+		if n := notice(tx, q, q); n != (muster.Notice{}) {
 			tx.Keep(e.Thing, n)
+		}
+		if due := job.Deadline(e); due != 0 {
+			tx.Put(store.Deadline{Due: due, Kind: store.Timer, Subject: store.TimerSubject(e.Thing, e.Job, e.Number)})
 		}
 	}
 	if next != "" {
 		tx.Put(store.Deadline{Due: now, Kind: store.Shown, Subject: d.Subject, Cursor: next + "/" + seq})
+	} else if job, _ = tx.Job(job.ID); job.Showing != 0 {
+		told := *job
+		told.Showing = 0
+		tx.Put(store.Job{Job: &told})
 	}
 	return len(rows) + 1, nil
 }
@@ -131,7 +148,7 @@ func expire(tx store.Tx, d store.Deadline, now muster.Time) {
 	}
 	e := q.Executions[i]
 	settled, present := job.Settle(e)
-	if due := e.Deadline(); !present || settled.Status.Terminal() || due == 0 || due > now {
+	if due := job.Deadline(e); !present || settled.Status.Terminal() || due == 0 || due > now {
 		return
 	}
 	finish(tx, q, job, now, muster.Change{Before: e, After: e.Expire(now)})
@@ -142,16 +159,28 @@ func finish(tx store.Tx, q muster.Queue, job *muster.Job, now muster.Time, end m
 	changes := []muster.Change{end}
 	switch end.After.Status {
 	case muster.Failed, muster.TimedOut:
-		if next, ok := job.Retry(end.After, tx.NextNumber(job.ID, q.Thing), tx.NextSeq(), now); ok {
+		if next, ok := job.Retry(end.After, tx.NextNumber(job.ID, q.Thing), tx.NextSeq(), now); ok && stays(tx, job, q.Thing) {
 			changes = append(changes, muster.Change{After: next, Superseded: end.After.Status})
 		}
 	}
 	keep(tx, q, now, changes...)
 }
 
+// stays says whether a thing that has an execution is still one that the job is for: it may have left the
+// targets of a CONTINUOUS job while the job waited for its window (state-machine.md §7).
+func stays(tx store.Reader, job *muster.Job, name muster.ThingName) bool {
+	_, wanted := targeted(tx, job, name)
+	return wanted || job.Selection == muster.Snapshot
+}
+
 // timers keeps the deadlines of a change's execution.
 func timers(tx store.Tx, c *muster.Change) {
 	before, after := c.Before.Deadline(), c.After.Deadline()
+	if c.Before.Status == muster.Queued || c.After.Status == muster.Queued {
+		if job, ok := tx.Job(c.Execution().Job); ok && job.Extras != nil {
+			before, after = job.Deadline(c.Before), job.Deadline(c.After)
+		}
+	}
 	if before == after {
 		return
 	}

@@ -16,7 +16,7 @@ func sweep(tx store.Tx, d store.Deadline, now muster.Time, budget int) (spent in
 	id := job.ID
 	spent, err = eachOf(tx, id, job.Taken(), budget, func(q muster.Queue, e muster.Execution) {
 		settled, _ := job.Settle(e)
-		keepAs(tx, q, now, wasOffered(tx, job), muster.Change{Before: e, After: settled})
+		keep(tx, q, now, muster.Change{Before: e, After: settled})
 	})
 	if err != nil {
 		return spent, err
@@ -44,7 +44,7 @@ func remove(tx store.Tx, d store.Deadline, now muster.Time, budget int) (spent i
 	all := []muster.Status{muster.Queued, muster.InProgress, muster.Succeeded, muster.Failed, muster.TimedOut,
 		muster.Rejected, muster.Removed, muster.Canceled}
 	spent, err = eachOf(tx, id, all, budget, func(q muster.Queue, e muster.Execution) {
-		keepAs(tx, q, now, wasOffered(tx, job), muster.Change{Before: e, Stale: true})
+		keep(tx, q, now, muster.Change{Before: e, Stale: true})
 	})
 	if err != nil {
 		return spent, err
@@ -79,16 +79,4 @@ func eachOf(tx store.Tx, id muster.JobID, statuses []muster.Status, budget int, 
 		}
 	}
 	return n, nil
-}
-
-// wasOffered says what a device could see before the job was canceled or deleted: only then did its
-// executions go out of sight all at once, and the device is told of it when the sweep comes by.
-func wasOffered(tx store.Reader, job *muster.Job) func(muster.Execution) bool {
-	show := offered(tx)
-	return func(e muster.Execution) bool {
-		if e.Job == job.ID {
-			return job.Namespace == ""
-		}
-		return show(e)
-	}
 }

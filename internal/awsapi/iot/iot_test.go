@@ -142,7 +142,7 @@ func TestOperations(t *testing.T) {
 			built++
 		}
 	}
-	if len(Operations) != 102 || built != 44 {
+	if len(Operations) != 102 || built != 46 {
 		t.Errorf("%d operations, %d built", len(Operations), built)
 	}
 }

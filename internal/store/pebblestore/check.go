@@ -245,6 +245,9 @@ func (c *checker) history() {
 			return
 		}
 		j.history.Add(tid)
+		if number > 1 {
+			j.found.addMulti(tid)
+		}
 		if last := c.over[[2]uint32{^njid, tid}]; number < max(1, last) {
 			c.tell("Thing %s had at most %d executions of job %s by its history, but has number %d.", c.thing(tid), number, j.id, last)
 		}

@@ -4,12 +4,18 @@ import (
 	"muster"
 )
 
-// NextNumber reads the disk only for a thing that had executions of the job before.
+// NextNumber reads the disk only for a thing that had several executions of the job before.
 func (t *tx) NextNumber(job muster.JobID, thing muster.ThingName) int64 {
 	j := t.jobs[job]
 	tid, ok := t.tidOf(thing)
-	if j == nil || !ok || !t.setsOf(j).known(tid) {
+	if j == nil || !ok {
 		return 1
+	}
+	switch sets := t.setsOf(j); {
+	case !sets.known(tid):
+		return 1
+	case !sets.isMulti(tid):
+		return 2
 	}
 	v, ok := t.get(historyKey(tid, j.jid))
 	if !ok {
@@ -154,7 +160,13 @@ func (t *tx) move(tid uint32, j *jobState, number int64, c *muster.Change) {
 			}
 		} else if !s.known(tid) && s.add(muster.NoStatus, tid) {
 			u.sets |= joinedSpent
+			if s.addMulti(tid) { // its next number is on disk
+				u.sets |= joinedMulti
+			}
 			t.b.set(key2(kSpent, j.jid, tid), nil)
+		} else if number != 1 {
+			// Number 1 may be all that is left, and is not all that there was.
+			t.b.set(key2(kSpent, j.jid, tid), []byte{1})
 		}
 	}
 	t.undo = append(t.undo, u)

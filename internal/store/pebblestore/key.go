@@ -24,7 +24,7 @@ import (
 //	c jid         counters        by status
 //	s jid         sealed sets     of a job that is over
 //	e jid tid num execution       record
-//	z jid tid     spent           a thing whose executions of the job are all deleted
+//	z jid tid     spent           empty: all executions of the job on the thing are deleted; else some
 //	h tid ^jid    history         the last number the thing had of the job
 //	q jid         garbage         things whose history of a deleted job is still to be removed
 //	x jid         dead job        its id, while the feed may speak of it

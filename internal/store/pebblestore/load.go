@@ -91,10 +91,12 @@ func (s *Store) loadRows() error {
 			j.sets = newSets()
 		}
 	}
-	err = errors.Join(err, s.each(kSpent, func(k, _ []byte) bool {
+	err = errors.Join(err, s.each(kSpent, func(k, v []byte) bool {
 		jid, tid, ok := split2(k)
 		if j := s.byJID[jid]; j != nil && j.sets != nil {
-			j.sets.add(muster.NoStatus, tid)
+			if len(v) == 0 {
+				j.sets.add(muster.NoStatus, tid)
+			}
 			j.sets.addMulti(tid)
 		}
 		return ok

@@ -142,11 +142,14 @@ func (c *cursor) get(key []byte) ([]byte, bool) {
 	if c.it == nil {
 		return nil, false
 	}
-	// Neighbours are often asked for one after the other, and the next key costs less than a seek.
-	if c.it.Valid() && bytes.Compare(c.it.Key(), key) < 0 {
+	// Neighbours are often asked for one after the other, and a few steps cost less than a seek.
+	for range 8 {
+		if !c.it.Valid() || bytes.Compare(c.it.Key(), key) >= 0 {
+			break
+		}
 		c.it.Next()
 	}
-	if !c.it.Valid() || !bytes.Equal(c.it.Key(), key) {
+	if !c.it.Valid() || bytes.Compare(c.it.Key(), key) < 0 {
 		c.it.SeekGE(key)
 	}
 	if !c.it.Valid() || !bytes.Equal(c.it.Key(), key) {

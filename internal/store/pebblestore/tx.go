@@ -241,6 +241,7 @@ func (t *tx) ensureTid(name muster.ThingName) uint32 {
 	tid := t.meta.tid
 	t.names.add(tid, string(name))
 	t.names.index(tid)
+	setAt(&t.queues, tid, 0)
 	t.back(func() { t.names.unindex(tid); t.names.drop(tid) })
 	t.b.set(key1(kName, tid), encodeName(nameGone, 0, name, ""))
 	return tid

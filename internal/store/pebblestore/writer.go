@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -114,6 +115,9 @@ func (s *Store) write() {
 		go s.write()
 	}()
 	for {
+		// Callers that were just answered come back with more; let them, for a larger batch costs hardly
+		// more than a small one.
+		runtime.Gosched()
 		got, closed := s.waiting.take(spare[:0])
 		spare = queue[:0]
 		queue = got

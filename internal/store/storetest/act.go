@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"testing"
 
 	"muster"
 	"muster/internal/store"
@@ -203,7 +202,7 @@ func numbers(h *harness) {
 				become(tx, e, muster.Canceled, 2)
 			}
 		})
-		if want%2 == 1 {
+		if want < 5 {
 			h.again()
 		}
 	}
@@ -279,7 +278,7 @@ func backup(h *harness, b Backend) {
 		h.Fatal("a second backup into the same directory succeeded")
 	}
 	h.do(func(tx store.Tx) { everything(tx, 7) })
-	c := &harness{TB: h.TB, Store: b.OpenBackup(h.TB.(testing.TB), dir)}
+	c := &harness{TB: h.TB, Store: b.OpenBackup(h.TB, dir)}
 	sameDigest(h, "the backup", Digest(c, c.Store), want)
 	c.check()
 	c.do(func(tx store.Tx) { everything(tx, 8) })

@@ -99,8 +99,8 @@ func digest(t testing.TB, r store.Reader, limit int) string {
 		}
 	}
 	lines(false, each(r.Due(1<<60, 1<<20), func(d store.Deadline) string { return text("deadline")(d) }))
-	for i := range 3 {
-		line("setting %q", r.Setting(fmt.Sprint("s", i)))
+	for _, x := range all(t, limit, func(p store.Page) ([]store.Setting, string, error) { return r.Settings("", p) }) {
+		line("setting %+v %t", x, r.Setting(x.Name) == x.Value)
 	}
 	line("next due %d", r.NextDue())
 	return b.String()

@@ -36,6 +36,12 @@ func lists(r store.Reader) map[string]func(store.Page) ([]string, string, error)
 		"templates": func(p store.Page) ([]string, string, error) {
 			return named(func(t muster.Template) string { return string(t.ID) })(r.Templates(p))
 		},
+		"settings": func(p store.Page) ([]string, string, error) {
+			return named(func(x store.Setting) string { return x.Name + x.Value })(r.Settings("s", p))
+		},
+		"settings of a prefix": func(p store.Page) ([]string, string, error) {
+			return named(func(x store.Setting) string { return x.Name + x.Value })(r.Settings("s/", p))
+		},
 		"jobs": func(p store.Page) ([]string, string, error) {
 			return named(func(j *muster.Job) string { return string(j.ID) })(r.Jobs(store.JobFilter{}, p))
 		},
@@ -87,6 +93,9 @@ func fill(tx store.Tx, i int) {
 	tx.Put(store.Group{Group: group(tx, fmt.Sprintf("g%d", i), parent)})
 	tx.Put(store.Member{Membership: muster.Membership{Group: "g0", Thing: t.Name, Seq: tx.NextSeq()}})
 	tx.Put(store.Template{Template: muster.Template{ID: muster.TemplateID(fmt.Sprintf("m%d", i))}})
+	for _, name := range []string{"r%d", "s/%d", "t%d"} {
+		tx.Put(store.Setting{Name: fmt.Sprintf(name, i), Value: "v"})
+	}
 	j := job(tx, fmt.Sprintf("j%d", i), muster.Target{Group: "g0"})
 	j.Selection = muster.Continuous
 	tx.Put(store.Job{Job: j})
@@ -118,6 +127,7 @@ func empty(tx store.Tx, i int) {
 	tx.Delete(store.ThingType{ThingType: muster.ThingType{Name: muster.TypeName(fmt.Sprintf("y%d", i))}})
 	tx.Delete(store.Group{Group: muster.Group{Name: muster.GroupName(fmt.Sprintf("g%d", i))}})
 	tx.Delete(store.Template{Template: muster.Template{ID: muster.TemplateID(fmt.Sprintf("m%d", i))}})
+	tx.Delete(store.Setting{Name: fmt.Sprintf("s/%d", i)})
 	tx.Delete(store.Job{Job: &muster.Job{ID: muster.JobID(fmt.Sprintf("j%d", i))}})
 }
 

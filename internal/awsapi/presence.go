@@ -1,0 +1,51 @@
+package awsapi
+
+import "strings"
+
+// A Presence is a client that has connected or gone. These events are always on (events-and-limits.md §1);
+// the door that has the connections publishes them if anybody listens.
+type Presence struct {
+	ClientID  string
+	At        int64  // milliseconds since 1970, of real time
+	Session   string // names this connection
+	Principal string // who the client is: a certificate, an access key, or what stands for nobody
+	IP        string // empty: not known
+	Version   int64  // counts the connects and disconnects of a client id
+}
+
+// A Departure is why a client has gone.
+type Departure struct {
+	ByClient bool   // it said that it goes
+	Reason   string // such as CLIENT_INITIATED_DISCONNECT, CONNECTION_LOST, DUPLICATE_CLIENTID, SERVER_INITIATED_DISCONNECT
+}
+
+type presenceBody struct {
+	ClientID  string `json:"clientId"`
+	Timestamp int64  `json:"timestamp"`
+	EventType string `json:"eventType"`
+	Session   string `json:"sessionIdentifier"`
+	Principal string `json:"principalIdentifier"`
+	IP        string `json:"ipAddress,omitempty"`
+	ByClient  *bool  `json:"clientInitiatedDisconnect,omitempty"`
+	Reason    string `json:"disconnectReason,omitempty"`
+	Version   int64  `json:"versionNumber"`
+}
+
+// Connected is the event of a client that has connected. ok is false for one whose id cannot be in a topic.
+func (p Presence) Connected() (event Publication, ok bool) { return p.event("connected", nil) }
+
+// Disconnected is the event of a client that has gone.
+func (p Presence) Disconnected(d Departure) (event Publication, ok bool) {
+	return p.event("disconnected", &d)
+}
+
+func (p Presence) event(what string, d *Departure) (event Publication, ok bool) {
+	if p.ClientID == "" || strings.ContainsAny(p.ClientID, "+#\x00") {
+		return event, false
+	}
+	body := presenceBody{p.ClientID, p.At, what, p.Session, p.Principal, p.IP, nil, "", p.Version}
+	if d != nil {
+		body.ByClient, body.Reason = &d.ByClient, d.Reason
+	}
+	return Publication{Topic: eventsPrefix + "presence/" + what + "/" + p.ClientID, Payload: marshal(body), QoS: 1}, true
+}
