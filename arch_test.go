@@ -44,7 +44,8 @@ var rooms = map[string]struct {
 	// The broker and the AWS face do not know each other; the server introduces them.
 	"internal/broker": {may: []string{"std"}, refuses: []string{"database/sql"}},
 
-	"internal/server": {may: []string{"std", "muster", "muster/internal/", "github.com/google/uuid"}},
+	"internal/server": {may: []string{"std", "muster", "muster/internal/", "github.com/google/uuid", "github.com/coder/websocket", "golang.org/x/time/rate"}},
+	"mustertest":      {may: []string{"std", "muster/internal/server", "github.com/aws/aws-sdk-go-v2/aws"}},
 	"cmd/muster":      {may: []string{"std", "muster", "muster/internal/server", "github.com/alecthomas/kong", "github.com/aws/"}},
 
 	// What measures may reach inside; what plays the client may not.
@@ -68,6 +69,7 @@ var strays = []struct {
 		"internal/engine/clock.go":  "SystemClock is where the engine's time comes from",
 		"internal/server/server.go": "real time for signatures, socket deadlines and durations in the log",
 		"cmd/muster/client.go":      "signatures live by real time",
+		"cmd/muster/cert.go":        "certificates live by real time",
 		"internal/broker":           "keep-alives and sessions live by real time",
 		"test":                      "measures and waits for processes",
 	}},

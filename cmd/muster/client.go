@@ -44,6 +44,15 @@ func (a answer) refusal() error {
 // post sends a body of any length to an own endpoint of a running server. The signature leaves the
 // body out, so that it can be sent while it is still being read.
 func (s *signing) post(ctx context.Context, endpoint, path, contentType string, body io.Reader) (answer, error) {
+	return s.send(ctx, http.MethodPost, endpoint, path, contentType, body)
+}
+
+// get asks an own endpoint of a running server.
+func (s *signing) get(ctx context.Context, endpoint, path string) (answer, error) {
+	return s.send(ctx, http.MethodGet, endpoint, path, "", nil)
+}
+
+func (s *signing) send(ctx context.Context, method, endpoint, path, contentType string, body io.Reader) (answer, error) {
 	base, err := url.Parse(endpoint)
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
 		return answer{}, fmt.Errorf("%q is not the URL of a server: write http://HOST:PORT", endpoint)
@@ -51,11 +60,13 @@ func (s *signing) post(ctx context.Context, endpoint, path, contentType string, 
 	path, query, _ := strings.Cut(path, "?")
 	to := base.JoinPath(path)
 	to.RawQuery = query
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, to.String(), nil)
 	if err != nil {
 		return answer{}, err
 	}
-	req.Header.Set("Content-Type", contentType)
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
 	if s.AccessKeyID != "" {
 		const unsigned = "UNSIGNED-PAYLOAD"
 		req.Header.Set("X-Amz-Content-Sha256", unsigned)
@@ -64,9 +75,11 @@ func (s *signing) post(ctx context.Context, endpoint, path, contentType string, 
 			return answer{}, fmt.Errorf("the request cannot be signed: %w", err)
 		}
 	}
-	// A server that will not take the body says so before it is sent.
-	req.Header.Set("Expect", "100-continue")
-	req.Body, req.ContentLength = io.NopCloser(body), -1
+	if body != nil {
+		// A server that will not take the body says so before it is sent.
+		req.Header.Set("Expect", "100-continue")
+		req.Body, req.ContentLength = io.NopCloser(body), -1
+	}
 	response, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return answer{}, fmt.Errorf("the server cannot be asked: %w", err)

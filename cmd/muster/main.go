@@ -24,7 +24,11 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the service."`
 	Import  importCmd  `cmd:"" help:"Take things, types, groups and memberships in bulk, as JSON lines."`
 	Backup  backupCmd  `cmd:"" help:"Copy a store, also while a server uses it."`
+	Cert    certCmd    `cmd:"" help:"Make certificates for trying out TLS and devices that show who they are."`
 	Check   checkCmd   `cmd:"" help:"Verify the store of a stopped server."`
+	DryRun  dryRunCmd  `cmd:"" name:"dry-run" help:"Tell what a job would come to, without creating it."`
+	Explain explainCmd `cmd:"" help:"Tell why a job does not move."`
+	Job     jobCmd     `cmd:"" help:"Hold a job, resume it, or try again what failed in it."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

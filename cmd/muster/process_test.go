@@ -27,6 +27,7 @@ func TestMain(m *testing.M) {
 			os.Unsetenv(name)
 		}
 	}
+	os.Setenv("MUSTER_MQTT", "127.0.0.1:0") // nobody may take the well-known port from others who test
 	process.Main(m)
 }
 

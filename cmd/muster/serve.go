@@ -23,7 +23,7 @@ import (
 
 // groups are the headings of the flags.
 var groups = []kong.Group{
-	{Key: "listen", Title: "Where to listen:", Description: "An address is HOST:PORT, :PORT or PORT; port 0 is any free one. Without a host it means this machine alone as long as nothing authenticates, and every interface otherwise."},
+	{Key: "listen", Title: "Where to listen:", Description: "An address is HOST:PORT, :PORT or PORT; port 0 is any free one. Without a host it means this machine alone as long as the listener does not find out who connects, and every interface otherwise."},
 	{Key: "store", Title: "What to keep, and where:"},
 	{Key: "auth", Title: "Who may ask:"},
 	{Key: "aws", Title: "What to look like:"},
@@ -33,14 +33,17 @@ var groups = []kong.Group{
 }
 
 type serveCmd struct {
-	HTTP     string `name:"http" group:"listen" placeholder:"ADDRESS" default:":8080" env:"MUSTER_HTTP" help:"Plain HTTP, both planes (default ${default}; empty for none)."`
-	Control  string `name:"http-control" group:"listen" placeholder:"ADDRESS" env:"MUSTER_HTTP_CONTROL" help:"Plain HTTP for the control plane alone: operators."`
-	Data     string `name:"http-data" group:"listen" placeholder:"ADDRESS" env:"MUSTER_HTTP_DATA" help:"Plain HTTP for the data plane alone: devices."`
-	HTTPS    string `name:"https" group:"listen" placeholder:"ADDRESS" env:"MUSTER_HTTPS" help:"HTTP over TLS, both planes."`
-	TLSCert  string `group:"listen" placeholder:"FILE" env:"MUSTER_TLS_CERT" help:"Certificate chain for --https, PEM."`
-	TLSKey   string `group:"listen" placeholder:"FILE" env:"MUSTER_TLS_KEY" help:"Its private key, PEM."`
-	Insecure bool   `group:"listen" env:"MUSTER_INSECURE" help:"Let other machines in although nothing authenticates: everybody who can reach the port may act for every device."`
-	AddrFile string `group:"listen" placeholder:"FILE" env:"MUSTER_ADDR_FILE" help:"Write the addresses to FILE as JSON once they are open, such as {\"http\":\"127.0.0.1:43211\"}."`
+	HTTP      string `name:"http" group:"listen" placeholder:"ADDRESS" default:":8080" env:"MUSTER_HTTP" help:"Plain HTTP, both planes (default ${default}; empty for none)."`
+	Control   string `name:"http-control" group:"listen" placeholder:"ADDRESS" env:"MUSTER_HTTP_CONTROL" help:"Plain HTTP for the control plane alone: operators."`
+	Data      string `name:"http-data" group:"listen" placeholder:"ADDRESS" env:"MUSTER_HTTP_DATA" help:"Plain HTTP for the data plane alone: devices."`
+	HTTPS     string `name:"https" group:"listen" placeholder:"ADDRESS" env:"MUSTER_HTTPS" help:"HTTP over TLS, both planes."`
+	HTTPSData string `name:"https-data" group:"listen" placeholder:"ADDRESS" env:"MUSTER_HTTPS_DATA" help:"HTTP over TLS for the data plane alone: devices with certificates, as on AWS's port 8443."`
+	MQTT      string `name:"mqtt" group:"listen" placeholder:"ADDRESS" default:":1883" env:"MUSTER_MQTT" help:"Plain MQTT, which asks nobody who they are (default ${default}; empty for none). It is also spoken over WebSocket at /mqtt of HTTP."`
+	MQTTS     string `name:"mqtts" group:"listen" placeholder:"ADDRESS" env:"MUSTER_MQTTS" help:"MQTT over TLS, such as :8883; with --client-ca each client must show a certificate."`
+	TLSCert   string `group:"listen" placeholder:"FILE" env:"MUSTER_TLS_CERT" help:"Certificate chain for --https, --https-data and --mqtts, PEM. Read again when it changes."`
+	TLSKey    string `group:"listen" placeholder:"FILE" env:"MUSTER_TLS_KEY" help:"Its private key, PEM."`
+	Insecure  bool   `group:"listen" env:"MUSTER_INSECURE" help:"Let other machines in although nothing authenticates: everybody who can reach the port may act for every device."`
+	AddrFile  string `group:"listen" placeholder:"FILE" env:"MUSTER_ADDR_FILE" help:"Write the addresses to FILE as JSON once they are open, such as {\"http\":\"127.0.0.1:43211\"}."`
 
 	Store string `group:"store" placeholder:"STORE" default:"pebble:./muster-data" env:"MUSTER_STORE" help:"pebble:DIR keeps everything in a directory, memory forgets at the end (default ${default})."`
 
@@ -50,6 +53,10 @@ type serveCmd struct {
 	Auth        string `group:"auth" enum:"none,sigv4" placeholder:"none|sigv4" default:"none" env:"MUSTER_AUTH" help:"none, or sigv4: requests must be signed as for AWS (default ${default})."`
 	Credentials string `group:"auth" placeholder:"FILE" env:"MUSTER_CREDENTIALS" help:"Access keys for --auth sigv4, JSON: {\"keys\":[{\"accessKeyId\":\"…\",\"secretAccessKey\":\"…\",\"planes\":[\"data\"],\"readOnly\":false}]}. Read again when it changes."`
 
+	ClientCA    string `name:"client-ca" group:"auth" placeholder:"FILE" env:"MUSTER_CLIENT_CA" help:"Authorities that sign the certificates of devices: a PEM file, or a directory of .pem, .crt and .cer. A device may use the data plane, and $aws/things/{its name}/, for itself alone. Read again when it changes, as are the next two."`
+	ClientThing string `name:"client-thing" group:"auth" placeholder:"cn|uri:PREFIX|file:FILE" default:"cn" env:"MUSTER_CLIENT_THING" help:"How a certificate names its thing: by its common name, by a SAN URI that begins with PREFIX, or by a file {\"things\":{\"FINGERPRINT or common name\":\"thing\"}} (default ${default})."`
+	ClientDeny  string `name:"client-deny" group:"auth" placeholder:"FILE" env:"MUSTER_CLIENT_DENY" help:"Certificates of devices that are not taken any more: SHA-256 fingerprints, one on a line, or PEM."`
+
 	Account  string `group:"aws" placeholder:"ID" default:"123456789012" env:"MUSTER_ACCOUNT" help:"Account of all ARNs (default ${default})."`
 	Region   string `group:"aws" placeholder:"NAME" default:"us-east-1" env:"MUSTER_REGION" help:"Region of ARNs and signatures (default ${default})."`
 	Endpoint string `group:"aws" placeholder:"HOST[:PORT]" env:"MUSTER_ENDPOINT" help:"What DescribeEndpoint answers (default: the host that was asked)."`
@@ -58,6 +65,10 @@ type serveCmd struct {
 	ThrottleReads   float64 `name:"throttle-data-reads" group:"aws" placeholder:"N" env:"MUSTER_THROTTLE_DATA_READS" help:"DescribeJobExecution and GetPendingJobExecutions per second, all devices together; AWS has 200 (default: no limit)."`
 	ThrottleWrites  float64 `name:"throttle-data-writes" group:"aws" placeholder:"N" env:"MUSTER_THROTTLE_DATA_WRITES" help:"StartNextPendingJobExecution and UpdateJobExecution per second, all devices together; AWS has 200 (default: no limit)."`
 	ThrottleControl float64 `name:"throttle-control" group:"aws" placeholder:"N" env:"MUSTER_THROTTLE_CONTROL" help:"Each operation of the control plane per second; AWS has 10 for those of jobs (default: no limit)."`
+
+	MaxRequests      int     `name:"max-data-requests" group:"aws" placeholder:"N" default:"4096" env:"MUSTER_MAX_DATA_REQUESTS" help:"Requests of devices under way at once, by HTTP and MQTT together; those beyond wait a few seconds and are then told to come again (default ${default}; -1: no bound)."`
+	ThrottleConnects float64 `name:"throttle-connects" group:"aws" placeholder:"N" env:"MUSTER_THROTTLE_CONNECTS" help:"New connections of MQTT and TLS per second; those beyond wait in the system's queue (default: 1000 per CPU of TLS, no limit of others; -1: no limit)."`
+	ThrottlePublish  float64 `name:"throttle-publishes" group:"aws" placeholder:"N" env:"MUSTER_THROTTLE_PUBLISHES" help:"Messages per second of one MQTT connection, both ways; AWS has 100 (default: no limit)."`
 
 	DocumentsDir   string `group:"documents" placeholder:"DIR" env:"MUSTER_DOCUMENTS_DIR" help:"Directory that a documentSource may name files of."`
 	S3Endpoint     string `name:"s3-endpoint" group:"documents" placeholder:"URL" env:"MUSTER_S3_ENDPOINT,AWS_ENDPOINT_URL_S3" help:"Object store that speaks S3 (default: AWS)."`
@@ -74,25 +85,30 @@ type serveCmd struct {
 func (*serveCmd) Help() string {
 	return `Every flag can be given as a variable: --http-data is MUSTER_HTTP_DATA.
 
-SIGINT and SIGTERM stop the server once the requests it has are answered, for at most ten seconds; a second signal ends it at once. SIGHUP reads credentials and certificate again.`
+SIGINT and SIGTERM stop the server once the requests it has are answered, for at most ten seconds; a second signal ends it at once. SIGHUP reads credentials and certificates again; they are also read when they change, within ten seconds.`
 }
 
 func (c *serveCmd) config(log *slog.Logger) (server.Config, error) {
 	switch {
-	case c.HTTP == "" && c.Control == "" && c.Data == "" && c.HTTPS == "":
-		return server.Config{}, errors.New("there is nothing to listen on: give one of --http, --http-control, --http-data and --https")
-	case c.HTTPS != "" && (c.TLSCert == "" || c.TLSKey == ""):
-		return server.Config{}, errors.New("--https needs a certificate and its key: --tls-cert FILE --tls-key FILE")
+	case c.HTTP == "" && c.Control == "" && c.Data == "" && c.HTTPS == "" && c.HTTPSData == "" && c.MQTT == "" && c.MQTTS == "":
+		return server.Config{}, errors.New("there is nothing to listen on: give one of --http, --http-control, --http-data, --https, --https-data, --mqtt and --mqtts")
+	case c.speaksTLS() && (c.TLSCert == "" || c.TLSKey == ""):
+		return server.Config{}, errors.New("--https, --https-data and --mqtts need a certificate and its key: --tls-cert FILE --tls-key FILE (muster cert makes some to try)")
+	case c.ClientCA != "" && !c.speaksTLS():
+		return server.Config{}, errors.New("--client-ca is for TLS: give one of --mqtts, --https-data and --https too")
+	case c.ClientCA == "" && (c.ClientDeny != "" || c.ClientThing != "" && c.ClientThing != "cn"):
+		return server.Config{}, errors.New("--client-deny and --client-thing need the authorities of the certificates: --client-ca FILE")
 	case c.Auth == "sigv4" && c.Credentials == "":
 		return server.Config{}, errors.New("--auth sigv4 needs access keys: --credentials FILE")
 	case c.Auth == "none" && c.Credentials != "":
 		return server.Config{}, errors.New("--credentials is given, but --auth is none: say --auth sigv4 to ask for signatures")
 	}
 	config := server.Config{
-		HTTP: c.HTTP, Control: c.Control, Data: c.Data, HTTPS: c.HTTPS, TLSCert: c.TLSCert, TLSKey: c.TLSKey, Insecure: c.Insecure,
+		HTTP: c.HTTP, Control: c.Control, Data: c.Data, HTTPS: c.HTTPS, HTTPSData: c.HTTPSData, MQTT: c.MQTT, MQTTS: c.MQTTS, TLSCert: c.TLSCert, TLSKey: c.TLSKey, Insecure: c.Insecure,
 		Store: c.Store, Account: c.Account, Region: c.Region, Credentials: c.Credentials, REST: c.REST, Endpoint: c.Endpoint,
 		DocumentsDir: c.DocumentsDir, Log: log, Clock: c.Clock, Retention: c.Retention,
-		Throttle: server.Throttle{DataReads: c.ThrottleReads, DataWrites: c.ThrottleWrites, Control: c.ThrottleControl},
+		ClientCA: c.ClientCA, ClientThing: c.ClientThing, ClientDeny: c.ClientDeny, Connects: c.ThrottleConnects, Publishes: c.ThrottlePublish,
+		Throttle: server.Throttle{Concurrent: c.MaxRequests, DataReads: c.ThrottleReads, DataWrites: c.ThrottleWrites, Control: c.ThrottleControl},
 	}
 	if c.S3AccessKeyID != "" {
 		config.S3 = &server.S3{Endpoint: c.S3Endpoint, Region: c.S3Region,
@@ -102,6 +118,8 @@ func (c *serveCmd) config(log *slog.Logger) (server.Config, error) {
 	}
 	return config, nil
 }
+
+func (c *serveCmd) speaksTLS() bool { return c.HTTPS != "" || c.HTTPSData != "" || c.MQTTS != "" }
 
 // Run serves until a signal.
 func (c *serveCmd) Run(ctx context.Context, w world) error {
@@ -147,14 +165,7 @@ func (c *serveCmd) Run(ctx context.Context, w world) error {
 // greet tells a person, or a log that machines read, where the server is and who may come in.
 func (c *serveCmd) greet(w io.Writer, log *slog.Logger, s *server.Server) {
 	addrs := s.Addrs()
-	access := "requests must be signed with a key of " + c.Credentials
-	switch {
-	case s.Authenticates():
-	case s.LoopbackOnly():
-		access = "nothing authenticates, so only this machine can connect (--auth sigv4 opens it to others)"
-	default:
-		access = "nothing authenticates and other machines can connect: everybody who can may act for every device"
-	}
+	access := c.access(s)
 	if c.LogFormat == "json" {
 		log.Info("listening", "addresses", addrs, "store", c.Store, "access", access, "version", version())
 		return
@@ -162,6 +173,7 @@ func (c *serveCmd) greet(w io.Writer, log *slog.Logger, s *server.Server) {
 	fmt.Fprintf(w, "muster %s\n", version())
 	for _, kind := range []struct{ name, scheme, says string }{
 		{"http", "http", ""}, {"https", "https", ""}, {"control", "http", ": the control plane"}, {"data", "http", ": the data plane"},
+		{"https-data", "https", ": the data plane"}, {"mqtt", "mqtt", ""}, {"mqtts", "mqtts", ""},
 	} {
 		if at, ok := addrs[kind.name]; ok {
 			here := reachable(at)
@@ -183,6 +195,31 @@ func (c *serveCmd) greet(w io.Writer, log *slog.Logger, s *server.Server) {
 		}
 	}
 	fmt.Fprintln(w)
+}
+
+// access says who may come in.
+func (c *serveCmd) access(s *server.Server) string {
+	var known []string
+	if s.Authenticates() {
+		known = append(known, "requests must be signed with a key of "+c.Credentials)
+	}
+	if c.ClientCA != "" {
+		known = append(known, "devices show certificates of "+c.ClientCA)
+	}
+	who := strings.Join(known, "; ")
+	open := "nothing authenticates"
+	if who != "" {
+		open = who + "; elsewhere nothing authenticates"
+	}
+	switch {
+	case s.Exposed():
+		return open + " and other machines can connect: everybody who can may act for every device"
+	case s.LoopbackOnly() && who == "":
+		return open + ", so only this machine can connect (--auth sigv4 opens HTTP to others, --client-ca MQTT)"
+	case s.Open():
+		return open + ", so there only this machine can connect"
+	}
+	return who
 }
 
 // dummyKeys is what the AWS CLI must be given where nobody looks at its signatures.

@@ -113,7 +113,11 @@ func (s *Server) moveClock(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // years may pass
-	if err := s.engine.Advance(r.Context(), to); err != nil {
+	err = s.engine.Advance(r.Context(), to)
+	if err == nil {
+		err = s.api.Told(r.Context()) // whoever moves the clock looks at what devices hear of it
+	}
+	if err != nil {
 		s.refuseFor(w, err)
 		return
 	}

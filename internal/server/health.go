@@ -13,7 +13,7 @@ import (
 
 const (
 	lookEvery = time.Second      // the store is asked how it is
-	readEvery = 10 * time.Second // the credentials file is compared
+	readEvery = 10 * time.Second // files of credentials and certificates are compared
 )
 
 // healthz says that the process is alive, nothing more: restarting it would not make the disk larger.
@@ -51,7 +51,7 @@ func (s *Server) look() error {
 	return err
 }
 
-// watch looks at what changes without anybody asking: how the store is, and the credentials file.
+// watch looks at what changes without anybody asking: how the store is, and the files of credentials and certificates.
 func (s *Server) watch(ctx context.Context) {
 	look, read := time.NewTicker(lookEvery), time.NewTicker(readEvery)
 	defer look.Stop()
@@ -63,10 +63,9 @@ func (s *Server) watch(ctx context.Context) {
 		case <-look.C:
 			s.look()
 		case <-read.C:
-			if s.credentials != nil {
-				// It logs what is wrong itself, once.
-				_, _ = s.credentials.Reload()
-			}
+			// Each logs what is wrong itself, once.
+			_ = s.Reload()
+			s.mqtt.sessions.tidy()
 		}
 	}
 }

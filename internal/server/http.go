@@ -49,6 +49,12 @@ func (s *Server) handler(plane wire.Plane) http.Handler {
 		own.HandleFunc("POST /_muster/backup", s.serveBackup)
 		own.HandleFunc("GET /_muster/clock", s.serveClock)
 		own.HandleFunc("POST /_muster/clock", s.moveClock)
+		own.HandleFunc("POST /_muster/dry-run", s.serveDryRun)
+		own.HandleFunc("GET /_muster/jobs/{id}/explain", s.serveExplain)
+		own.HandleFunc("GET /_muster/jobs/{id}/things/{name}/explain", s.serveExplainThing)
+		own.HandleFunc("POST /_muster/jobs/{id}/hold", s.actOn(s.hold))
+		own.HandleFunc("POST /_muster/jobs/{id}/resume", s.actOn(s.resume))
+		own.HandleFunc("POST /_muster/jobs/{id}/retry-failed", s.actOn(s.retryFailed))
 	}
 	own.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "There is nothing at "+r.Method+" "+r.URL.Path)
@@ -61,6 +67,7 @@ func (s *Server) handler(plane wire.Plane) http.Handler {
 		w := &recorder{ResponseWriter: rw}
 		defer func() { s.told(w, r, s.now().Sub(began)) }()
 		path := r.URL.Path
+		rememberTLS(r)
 		switch mine := path == "/healthz" || path == "/readyz" || strings.HasPrefix(path, "/_muster/"); {
 		case foreign.Check(r) != nil:
 			identify(w)
@@ -68,6 +75,9 @@ func (s *Server) handler(plane wire.Plane) http.Handler {
 		case mine:
 			identify(w)
 			s.guarded(own, w, r)
+		case plane != wire.Control && asksForMQTT(r):
+			identify(w)
+			s.serveWebSocket(w, r)
 		default:
 			face.ServeHTTP(w, r)
 		}
@@ -156,7 +166,8 @@ func (s *Server) refuseFor(w http.ResponseWriter, err error) {
 	case errors.As(err, &auth):
 		refuse(w, auth.Status, auth.Message)
 	case errors.As(err, &known) && known.Kind != muster.Internal:
-		status := map[muster.Kind]int{muster.AlreadyExists: http.StatusConflict, muster.Unavailable: http.StatusServiceUnavailable}[known.Kind]
+		status := map[muster.Kind]int{muster.AlreadyExists: http.StatusConflict, muster.InvalidTransition: http.StatusConflict,
+			muster.NotFound: http.StatusNotFound, muster.Unavailable: http.StatusServiceUnavailable}[known.Kind]
 		if status == 0 {
 			status = http.StatusBadRequest
 		}

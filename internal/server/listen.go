@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,31 +14,123 @@ import (
 	"muster/internal/awsapi/wire"
 )
 
+// A door is a listener, or two of the same port, and what serves it.
+type door struct {
+	name      string // its key in Addrs
+	plane     wire.Plane
+	http, tls bool // MQTT is spoken where HTTP is not
+	clients   tls.ClientAuthType
+	// authenticates says that nobody gets in unknown, and hint how that could be.
+	authenticates bool
+	hint          string
+	listeners     []net.Listener
+	server        *http.Server // nil: MQTT alone
+}
+
+// Addrs are the addresses that are listened on, by "http", "control", "data", "https", "https-data", "mqtt" and "mqtts".
+// Where a port is open on both loopbacks it is the one of IPv4.
+func (s *Server) Addrs() map[string]string {
+	addrs := map[string]string{}
+	for _, d := range s.doors {
+		addrs[d.name] = d.listeners[0].Addr().String()
+	}
+	return addrs
+}
+
+// Authenticates says whether requests must be signed.
+func (s *Server) Authenticates() bool { return s.credentials != nil }
+
+// LoopbackOnly says whether no other machine can reach any listener.
+func (s *Server) LoopbackOnly() bool {
+	for _, d := range s.doors {
+		for _, l := range d.listeners {
+			if a, ok := l.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Open says whether any listener asks nobody who they are.
+func (s *Server) Open() bool {
+	return slices.ContainsFunc(s.doors, func(d *door) bool { return !d.authenticates })
+}
+
+// Exposed says whether other machines can reach a listener that asks nobody who they are.
+func (s *Server) Exposed() bool {
+	for _, d := range s.doors {
+		for _, l := range d.listeners {
+			if a, ok := l.Addr().(*net.TCPAddr); !d.authenticates && (!ok || !a.IP.IsLoopback()) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // listen opens every listener of the config.
 func (s *Server) listen() error {
+	signed, certified := s.credentials != nil, s.identities != nil
+	const (
+		ifGiven  = tls.VerifyClientCertIfGiven
+		required = tls.RequireAndVerifyClientCert
+	)
+	devices := required // who signs need not show a certificate
+	if signed {
+		devices = ifGiven
+	}
 	for _, d := range []struct {
 		door
 		address string
 	}{
-		{door{name: "http"}, s.config.HTTP},
-		{door{name: "https", tls: true}, s.config.HTTPS},
-		{door{name: "control", plane: wire.Control}, s.config.Control},
-		{door{name: "data", plane: wire.Data}, s.config.Data},
+		{door{name: "http", http: true, authenticates: signed, hint: hintSign}, s.config.HTTP},
+		{door{name: "https", http: true, tls: true, clients: ifGiven, authenticates: signed, hint: hintSign}, s.config.HTTPS},
+		{door{name: "control", http: true, plane: wire.Control, authenticates: signed, hint: hintSign}, s.config.Control},
+		{door{name: "data", http: true, plane: wire.Data, authenticates: signed, hint: hintSign}, s.config.Data},
+		{door{name: "https-data", http: true, tls: true, plane: wire.Data, clients: devices, authenticates: signed || certified, hint: hintShow + ", or for signatures (--auth sigv4 --credentials FILE)"}, s.config.HTTPSData},
+		{door{name: "mqtt", hint: "Speak TLS and " + lower(hintShow) + " there (--mqtts), or MQTT over WebSocket with signatures (--http with --auth sigv4)"}, s.config.MQTT},
+		{door{name: "mqtts", tls: true, clients: required, authenticates: certified, hint: hintShow}, s.config.MQTTS},
 	} {
 		if d.address == "" {
 			continue
 		}
-		at, err := place(d.address, s.credentials != nil, s.config.Insecure)
+		at, err := place(d.address, d.authenticates, s.config.Insecure)
+		if e, ok := errors.AsType[*exposed](err); ok {
+			e.hint = d.hint
+		}
 		if err == nil {
 			d.listeners, err = bind(at)
 		}
 		if err != nil {
+			if d.name == "mqtt" && errors.Is(err, syscall.EADDRINUSE) {
+				err = fmt.Errorf("%w. Perhaps another MQTT broker runs here; give another address (--mqtt :2883), or none (--mqtt=)", err)
+			}
 			return fmt.Errorf("%s: %w", d.name, err)
 		}
 		s.doors = append(s.doors, &d.door)
 	}
 	return nil
 }
+
+// An exposed error refuses to listen where anybody could come.
+type exposed struct {
+	address, port string
+	hint          string // how to find out who comes
+}
+
+const (
+	hintSign = "Ask for signatures (--auth sigv4 --credentials FILE)"
+	hintShow = "Ask for certificates of devices (--client-ca FILE)"
+)
+
+func (e *exposed) Error() string {
+	return fmt.Sprintf("%s can be reached from other machines, and nothing authenticates: anybody could act for every device. "+
+		"%s, listen on loopback (127.0.0.1:%s), or say that it is meant so (--insecure)", e.address, e.hint, e.port)
+}
+
+// lower is a sentence in the middle of another.
+func lower(sentence string) string { return strings.ToLower(sentence[:1]) + sentence[1:] }
 
 // A spot is where to listen: on one address, or on the port of both loopbacks.
 type spot struct {
@@ -75,8 +168,7 @@ func place(address string, authenticates, insecure bool) (spot, error) {
 	}
 	at.ip = resolved.IP
 	if open && !at.ip.IsLoopback() {
-		return spot{}, fmt.Errorf("%s can be reached from other machines, and nothing authenticates: anybody could act for every device. "+
-			"Ask for signatures (--auth sigv4 --credentials FILE), listen on loopback (127.0.0.1:%s), or say that it is meant so (--insecure)", address, port)
+		return spot{}, &exposed{address, port, hintSign}
 	}
 	return at, nil
 }
@@ -113,39 +205,44 @@ func inUse(err error, port int) error {
 	return err
 }
 
-func (d *door) serve(l net.Listener) error {
+// serve serves a listener of the door until it is closed.
+func (s *Server) serve(d *door, l net.Listener) error {
+	m := s.mqtt
+	switch {
+	case !d.tls && d.http:
+		return d.server.Serve(l)
+	case !d.tls:
+		return m.broker.Serve(pace(l, m.arrivals))
+	}
+	// Where certificates are known to be devices', MQTT asks for one; where there are only signatures,
+	// nobody can say who they are this way.
+	anonymous := s.identities == nil && (!d.http || s.credentials == nil)
+	g := open(pace(l, m.handshakes), s.tlsConfig(d), d.http, func(c net.Conn) { m.serveConn(c, link{anonymous: anonymous}) }, s.log)
+	if !s.keepGate(g) {
+		return net.ErrClosed
+	}
+	if !d.http {
+		return g.run()
+	}
+	go g.run() // ends when the server closes its listener
+	return d.server.Serve(g)
+}
+
+// httpServer serves// httpServer serves the AWS face beside Muster's own endpoints.
+func (s *Server) httpServer(d *door) *http.Server {
+	var config *tls.Config
 	if d.tls {
-		return d.server.ServeTLS(l, "", "")
+		config = &tls.Config{NextProtos: httpProtocols} // so that it speaks HTTP/2; the gate has the real one
 	}
-	return d.server.Serve(l)
-}
-
-type certificate = tls.Certificate
-
-func (s *Server) loadCertificate() error {
-	if s.config.TLSCert == "" || s.config.TLSKey == "" {
-		return errors.New("https needs a certificate and its key: --tls-cert FILE --tls-key FILE")
-	}
-	c, err := tls.LoadX509KeyPair(s.config.TLSCert, s.config.TLSKey)
-	if err != nil {
-		return fmt.Errorf("the certificate for https cannot be read: %w", err)
-	}
-	s.certificate.Store(&c)
-	return nil
-}
-
-// httpServer serves the AWS face beside Muster's own endpoints.
-func (s *Server) httpServer(plane wire.Plane) *http.Server {
 	return &http.Server{
-		Handler:           s.handler(plane),
+		TLSConfig:         config,
+		Handler:           s.handler(d.plane),
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          quietLog(s.log),
-		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return s.certificate.Load(), nil
-		}},
+		ConnContext:       connContext,
 	}
 }

@@ -10,14 +10,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"muster/internal/awsapi"
-	"muster/internal/awsapi/wire"
 	"muster/internal/engine"
 	"muster/internal/store"
 )
@@ -26,12 +24,14 @@ import (
 // free port of loopback.
 type Config struct {
 	// HTTP, Control and Data are addresses of plain HTTP: HTTP serves both planes, the others one each.
-	// HTTPS serves both planes over TLS. Empty ones are not listened on; if all are, HTTP takes a free port.
+	// HTTPS serves both planes over TLS, HTTPSData the data plane alone. MQTT and MQTTS are those of MQTT; it is also
+	// spoken over WebSocket at /mqtt of HTTP, and over TLS on the ports of HTTPS by who asks for it by ALPN.
+	// Empty ones are not listened on; if all are, HTTP takes a free port.
 	//
 	// An address is HOST:PORT, :PORT or PORT; port 0 is any free one. Without a host it means loopback as
-	// long as nothing authenticates, and every interface otherwise.
-	HTTP, Control, Data, HTTPS string
-	TLSCert, TLSKey            string // PEM files, for HTTPS
+	// long as the listener does not authenticate, and every interface otherwise.
+	HTTP, Control, Data, HTTPS, HTTPSData, MQTT, MQTTS string
+	TLSCert, TLSKey                                    string // PEM files; new ones are taken up while the server runs
 	// Insecure allows listening beyond loopback although nothing authenticates.
 	Insecure bool
 
@@ -41,14 +41,28 @@ type Config struct {
 	Region  string // default us-east-1
 	// Credentials is a file of access keys. With it every request must be signed with one of them.
 	Credentials string
-	REST        string // auto (default), always or never: when the documented REST form is spoken
-	Endpoint    string // what DescribeEndpoint answers; empty: the Host of the request
+	// ClientCA is a PEM file, or a directory of them, of the authorities that sign the certificates of devices.
+	// With it a client of MQTTS must show one, one of HTTPSData too unless it signs, and one of HTTPS may; who has
+	// shown one acts for its thing alone. Empty: certificates are not looked at.
+	ClientCA string
+	// ClientThing says how a certificate names its thing: cn (also if empty) by its common name, uri:PREFIX by the rest
+	// of a SAN URI, file:FILE by a file {"things":{"FINGERPRINT or common name":"thing"}}.
+	ClientThing string
+	// ClientDeny is a file of certificates that are not taken any more, SHA-256 fingerprints or PEM. Empty: none.
+	// It and the other files of certificates are read again when they change.
+	ClientDeny string
+	REST       string // auto (default), always or never: when the documented REST form is spoken
+	Endpoint   string // what DescribeEndpoint answers; empty: the Host of the request
 
 	DocumentsDir string // documents that a documentSource may name by path; empty: none
 	S3           *S3    // where documents in S3 are and URLs are signed for; nil: S3 is not used
 
 	// Throttle limits requests per second; zero is no limit.
 	Throttle Throttle
+	// Connects limits new connections of MQTT and of TLS per second, all together; those beyond wait.
+	// Zero: as many of TLS as the machine can do, and of others no limit; negative: no limit. Publishes limits messages
+	// per second of one MQTT connection, both ways. Zero is no limit.
+	Connects, Publishes float64
 	// Retention is how long jobs that are over are kept. Default 730 days.
 	Retention time.Duration
 	// Clock is "real" (also if empty), or "manual" or "manual:RFC3339": the engine's clock then stands still
@@ -80,8 +94,15 @@ type Server struct {
 	engine      *engine.Engine
 	api         *awsapi.API
 	credentials *awsapi.Credentials
-	certificate atomic.Pointer[certificate]
+	sigv4       *awsapi.SigV4 // nil: nothing is signed
+	identities  *identities   // nil: certificates of clients are not looked at
+	keyPair     keyPair
+	mqtt        *mqtt
 	doors       []*door
+
+	gatesMu     sync.Mutex
+	gates       []*gate
+	gatesClosed bool
 
 	stopping  atomic.Bool
 	unwell    atomic.Bool // the store's failure has been logged
@@ -109,7 +130,7 @@ func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Serve
 		return nil, fmt.Errorf("the REST form is spoken auto, always or never, not %q", c.REST)
 	}
 	c.Grace = cmp.Or(c.Grace, 10*time.Second)
-	if c.HTTP == "" && c.Control == "" && c.Data == "" && c.HTTPS == "" {
+	if c.HTTP == "" && c.Control == "" && c.Data == "" && c.HTTPS == "" && c.HTTPSData == "" && c.MQTT == "" && c.MQTTS == "" {
 		c.HTTP = "127.0.0.1:0"
 	}
 	s := &Server{config: c, log: c.Log, now: time.Now}
@@ -124,8 +145,16 @@ func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Serve
 		if s.credentials, err = awsapi.LoadCredentials(c.Credentials, c.Log); err != nil {
 			return nil, err
 		}
-		face.Auth = awsapi.NewSigV4(awsapi.SigV4Options{Keys: s.credentials, Region: c.Region, Now: s.now})
+		s.sigv4 = awsapi.NewSigV4(awsapi.SigV4Options{Keys: s.credentials, Region: c.Region, Now: s.now})
+		face.Auth = s.sigv4
 	}
+	if c.ClientCA != "" {
+		if s.identities, err = newIdentities(c.ClientCA, c.ClientDeny, c.ClientThing, c.Log); err != nil {
+			return nil, err
+		}
+		face.Device = s.identify
+	}
+	face.Publish = func(ctx context.Context, p awsapi.Publication) error { return s.mqtt.publishOne(ctx, p) }
 	var objects *awsapi.S3
 	if c.S3 != nil {
 		objects, err = awsapi.NewS3(awsapi.S3Options{Endpoint: c.S3.Endpoint, Region: cmp.Or(c.S3.Region, c.Region),
@@ -135,7 +164,7 @@ func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Serve
 		}
 		face.Delivery = awsapi.NewDelivery(objects, c.Log)
 	}
-	if c.HTTPS != "" {
+	if c.hasTLS() {
 		if err := s.loadCertificate(); err != nil {
 			return nil, err
 		}
@@ -155,44 +184,15 @@ func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Serve
 	}
 	s.engine = engine.New(s.store, engine.Options{Clock: clock, Documents: documents, Log: c.Log, Retention: c.Retention})
 	s.api = awsapi.New(s.engine, face)
-	for _, d := range s.doors {
-		d.server = s.httpServer(d.plane)
+	if s.mqtt, err = s.newMQTT(c); err != nil {
+		return nil, fmt.Errorf("the sessions of MQTT cannot be read: %w", err)
 	}
-	return s, nil
-}
-
-// A door is a listener, or two of the same port, and what serves it.
-type door struct {
-	name      string // its key in Addrs
-	plane     wire.Plane
-	tls       bool
-	listeners []net.Listener
-	server    *http.Server
-}
-
-// Addrs are the addresses that are listened on, by "http", "control", "data" and "https". Where a
-// port is open on both loopbacks it is the one of IPv4.
-func (s *Server) Addrs() map[string]string {
-	addrs := map[string]string{}
 	for _, d := range s.doors {
-		addrs[d.name] = d.listeners[0].Addr().String()
-	}
-	return addrs
-}
-
-// Authenticates says whether requests must be signed.
-func (s *Server) Authenticates() bool { return s.credentials != nil }
-
-// LoopbackOnly says whether no other machine can reach any listener.
-func (s *Server) LoopbackOnly() bool {
-	for _, d := range s.doors {
-		for _, l := range d.listeners {
-			if a, ok := l.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
-				return false
-			}
+		if d.http {
+			d.server = s.httpServer(d)
 		}
 	}
-	return true
+	return s, nil
 }
 
 // Run serves until ctx ends or a listener fails. Then it takes no new requests, lets those that it has
@@ -206,14 +206,20 @@ func (s *Server) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { s.engine.Run(loop) })
 	background.Go(func() { s.watch(loop) })
+	telling, stopTelling := context.WithCancel(loop)
+	defer stopTelling()
+	var teller sync.WaitGroup
+	teller.Go(func() { s.api.Follow(telling, s.mqtt.publish, s.mqtt.broker.HasSubscriber) })
 
 	failed := make(chan error, 8)
 	var doors sync.WaitGroup
 	for _, d := range s.doors {
-		d.server.BaseContext = func(net.Listener) context.Context { return requests }
+		if d.http {
+			d.server.BaseContext = func(net.Listener) context.Context { return requests }
+		}
 		for _, l := range d.listeners {
 			doors.Go(func() {
-				if err := d.serve(l); !errors.Is(err, http.ErrServerClosed) {
+				if err := s.serve(d, l); !s.stopping.Load() {
 					failed <- fmt.Errorf("%s %s: %w", d.name, l.Addr(), err)
 				}
 			})
@@ -228,7 +234,10 @@ func (s *Server) Run(ctx context.Context) error {
 		s.log.Error("a listener failed; stopping", "error", err)
 	}
 	s.stopping.Store(true)
-	s.shutdown(loop, cutRequests)
+	s.shutdown(loop, cutRequests, func() {
+		stopTelling()
+		teller.Wait()
+	})
 	doors.Wait()
 	stopLoop()
 	background.Wait()
@@ -239,12 +248,16 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// shutdown lets requests finish, for as long as the grace allows; then it cuts them.
-func (s *Server) shutdown(ctx context.Context, cut func()) {
+// shutdown lets requests finish, for as long as the grace allows; then it cuts them. Devices are told what
+// became of the last requests before they are sent away.
+func (s *Server) shutdown(ctx context.Context, cut, stopTelling func()) {
 	grace, cancel := context.WithTimeout(ctx, s.config.Grace)
 	defer cancel()
 	var each sync.WaitGroup
 	for _, d := range s.doors {
+		if !d.http {
+			continue
+		}
 		each.Go(func() {
 			if err := d.server.Shutdown(grace); err != nil {
 				s.log.Warn("requests were cut short", "listener", d.name, "error", err)
@@ -254,7 +267,18 @@ func (s *Server) shutdown(ctx context.Context, cut func()) {
 		})
 	}
 	each.Wait()
+	s.closeGates()
+	last, stop := context.WithTimeout(grace, lastNotices)
+	defer stop()
+	_ = s.api.Told(last) // what is not told now is told after the next start
+	stopTelling()
+	if err := s.mqtt.shutdown(grace); err != nil {
+		s.log.Warn("MQTT connections were cut short", "error", err)
+	}
 }
+
+// lastNotices is how long devices may take to be told the last things.
+const lastNotices = time.Second
 
 // Close releases what New took. Run does it when it ends.
 func (s *Server) Close() error {
@@ -265,6 +289,12 @@ func (s *Server) Close() error {
 				_ = l.Close()
 			}
 		}
+		if s.mqtt != nil && s.mqtt.broker != nil {
+			now, cancel := context.WithCancel(context.Background())
+			cancel()
+			s.mqtt.cut()
+			_ = s.mqtt.broker.Shutdown(now) // Run has done it in peace
+		}
 		if s.store != nil {
 			s.closeErr = s.store.Close()
 		}
@@ -272,15 +302,22 @@ func (s *Server) Close() error {
 	return s.closeErr
 }
 
-// Reload reads the credentials and the certificate again. What cannot be read stays as it was.
+// Reload reads the credentials and the files of certificates again. What cannot be read stays as it was.
 func (s *Server) Reload() error {
 	var errs []error
 	if s.credentials != nil {
 		_, err := s.credentials.Reload()
 		errs = append(errs, err)
 	}
-	if s.config.HTTPS != "" {
+	if s.config.hasTLS() {
 		errs = append(errs, s.loadCertificate())
+	}
+	if s.identities != nil {
+		changed, err := s.identities.reload()
+		if changed {
+			s.mqtt.judge()
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

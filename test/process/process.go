@@ -91,6 +91,7 @@ func underRace() bool {
 // A Process is one running server.
 type Process struct {
 	URL   string
+	Addrs map[string]string // of all listeners, by name
 	cmd   *exec.Cmd
 	log   *transcript
 	ended chan struct{} // closed when the process is gone
@@ -144,11 +145,9 @@ func Launch(t testing.TB, flags ...string) *Process {
 	for {
 		select {
 		case <-tick.C:
-			var at struct {
-				HTTP string `json:"http"`
-			}
-			if text, err := os.ReadFile(addresses); err == nil && json.Unmarshal(text, &at) == nil && at.HTTP != "" {
-				p.URL = "http://" + at.HTTP
+			var at map[string]string
+			if text, err := os.ReadFile(addresses); err == nil && json.Unmarshal(text, &at) == nil && at["http"] != "" {
+				p.URL, p.Addrs = "http://"+at["http"], at
 				return p
 			}
 		case <-p.ended:

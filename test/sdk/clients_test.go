@@ -82,10 +82,13 @@ var seekers = map[string]struct {
 	find    func() (string, error)
 	install string
 }{
-	"aws":    {func() (string, error) { return exec.LookPath("aws") }, "apt-get install awscli, or pip install awscli"},
-	"curl":   {func() (string, error) { return exec.LookPath("curl") }, "apt-get install curl"},
-	"python": {findPython, "apt-get install python3-boto3, or pip install boto3"},
-	"node":   {findNode, "install Node.js 20 and npm (apt-get install nodejs npm), then `npm ci` in test/sdk/js; `make test` does the latter"},
+	"aws":           {func() (string, error) { return exec.LookPath("aws") }, "apt-get install awscli, or pip install awscli"},
+	"curl":          {func() (string, error) { return exec.LookPath("curl") }, "apt-get install curl"},
+	"mosquitto_sub": {func() (string, error) { return exec.LookPath("mosquitto_sub") }, "apt-get install mosquitto-clients"},
+	"mosquitto_rr":  {func() (string, error) { return exec.LookPath("mosquitto_rr") }, "apt-get install mosquitto-clients"},
+	"device SDK":    {findDeviceSDK, "install Node.js 20 and npm (apt-get install nodejs npm), then `npm ci` in test/sdk/js; `make test` does the latter"},
+	"python":        {findPython, "apt-get install python3-boto3, or pip install boto3"},
+	"node":          {findNode, "install Node.js 20 and npm (apt-get install nodejs npm), then `npm ci` in test/sdk/js; `make test` does the latter"},
 }
 
 // findPython finds a Python that has boto3. The first one on the path may be a private one without it.
