@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"time"
 )
@@ -25,6 +27,10 @@ const childFlag = "-child="
 type Settings struct {
 	Dir    string // its own directory, kept between two lives of a service
 	Things int
+
+	Answer   string `json:",omitempty"` // what the empty handler answers
+	Frugal   bool   `json:",omitempty"` // open the store with as little cache as it can do with
+	Profiles string `json:",omitempty"` // directory for CPU profiles of every call; "" takes none
 }
 
 // Request is one call to a service; its fields mean what Op says.
@@ -32,6 +38,9 @@ type Request struct {
 	Op      string
 	Callers int
 	Seconds float64
+	Job     string `json:",omitempty"`
+	Group   string `json:",omitempty"`
+	Status  string `json:",omitempty"`
 }
 
 // hello is a service's first word; it says that the service is ready.
@@ -58,6 +67,8 @@ var services = map[string]func(context.Context, Settings) (service, hello, error
 	"rawlog":    openRawlogService,
 	"naive":     openNaiveService,
 	"httpempty": openHTTPEmptyService,
+	"engine":    openEngineService,
+	"server":    openServerService,
 }
 
 // childMain runs a service if the arguments ask for one, and reports whether
@@ -91,7 +102,9 @@ func serveChild(name, settings string, in io.Reader, out io.Writer) error {
 		if err := calls.Decode(&req); err != nil {
 			return svc.Close()
 		}
+		stop := profile(name, settings, req)
 		sample, err := svc.Call(ctx, req)
+		stop()
 		if err := answers.Encode(reply{sample, text(err)}); err != nil {
 			return errors.Join(err, svc.Close())
 		}
@@ -108,6 +121,31 @@ func openService(ctx context.Context, name, settings string) (service, hello, er
 		return nil, hello{}, err
 	}
 	return open(ctx, s)
+}
+
+// profile takes a CPU profile of one call if the settings ask for it. The file
+// of an earlier round is written over: one round is as good as another.
+func profile(service, settings string, req Request) (stop func()) {
+	var s Settings
+	if json.Unmarshal([]byte(settings), &s) != nil || s.Profiles == "" {
+		return func() {}
+	}
+	name := service + "-" + req.Op
+	if req.Callers > 0 {
+		name += fmt.Sprintf("-%d", req.Callers)
+	}
+	f, err := os.Create(filepath.Join(s.Profiles, name+".pprof"))
+	if err == nil {
+		err = pprof.StartCPUProfile(f)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "bench: no profile of %s: %v\n", name, err)
+		return func() {}
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		f.Close()
+	}
 }
 
 func text(err error) *string {

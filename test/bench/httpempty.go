@@ -12,10 +12,11 @@ import (
 )
 
 // Y3, the empty handler: what net/http costs when nobody does anything. It
-// reads the body and answers with bytes that were ready, of the size that an
-// update's answer has.
+// reads the body and answers with bytes that were ready, of the size that the
+// answer has which it is compared with.
 
-// cannedAnswer is an UpdateJobExecution answer with state and details, 190 bytes.
+// cannedAnswer is an UpdateJobExecution answer with state and details, 190
+// bytes; it is what is answered when nobody says otherwise.
 const cannedAnswer = `{"executionState":{"status":"IN_PROGRESS","statusDetails":{"step":"install","progress":"42",` +
 	`"firmware":"2.14.0-rc3","slot":"B","battery":"87","trace":"0123456789abcdef0123"},"versionNumber":2}}`
 
@@ -25,26 +26,32 @@ type httpEmpty struct {
 	failed   chan error
 }
 
-func openHTTPEmptyService(context.Context, Settings) (service, hello, error) {
+func openHTTPEmptyService(_ context.Context, settings Settings) (service, hello, error) {
+	answer := settings.Answer
+	if answer == "" {
+		answer = cannedAnswer
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, hello{}, err
 	}
-	s := &httpEmpty{&http.Server{Handler: http.HandlerFunc(serveEmpty)}, l, make(chan error, 1)}
+	s := &httpEmpty{&http.Server{Handler: serveEmpty(answer)}, l, make(chan error, 1)}
 	go func() { s.failed <- s.server.Serve(l) }()
 	return s, hello{Addr: l.Addr().String()}, nil
 }
 
-func serveEmpty(w http.ResponseWriter, r *http.Request) {
-	// Into one buffer, as a handler that wants the body would read it.
-	if _, err := io.ReadAll(r.Body); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
+func serveEmpty(answer string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		// Into one buffer, as a handler that wants the body would read it.
+		if _, err := io.ReadAll(r.Body); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		h := w.Header()
+		h.Set("Content-Type", "application/json")
+		h.Set("Content-Length", strconv.Itoa(len(answer)))
+		io.WriteString(w, answer)
 	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(cannedAnswer)))
-	io.WriteString(w, cannedAnswer)
 }
 
 func (s *httpEmpty) Call(_ context.Context, req Request) (Sample, error) {
@@ -60,23 +67,40 @@ func (s *httpEmpty) Close() error {
 }
 
 // httpEmpty measures Y3 with a number of connections. Request says what is
-// sent; nil sends an update of 201 bytes. Rows pass their own, so that Y3 reads
-// what they read.
+// sent; nil sends an update of 201 bytes.
 func (b *Bench) httpEmpty(conns int, request func(i int) []byte) *Meter {
 	if request == nil {
 		request = b.updateRequests(conns)
 	}
+	return b.httpEmptyLike("httpempty", conns, request, func() string { return cannedAnswer })
+}
+
+// httpEmptyLike is Y3 that reads what a row's server reads and answers what it
+// answers. The answer is asked for once the row is prepared; the key names the
+// process, one for each answer.
+func (b *Bench) httpEmptyLike(key string, conns int, request func(i int) []byte, answer func() string) *Meter {
+	open := func(ctx context.Context) (*Child, error) {
+		if c := b.children[key]; c != nil {
+			return c, nil
+		}
+		return b.adopt(ctx, key, "httpempty", Settings{Answer: answer()})
+	}
 	return &Meter{
 		Name: fmt.Sprintf("Y3 empty handler, %d connections", conns),
+		Prepare: func(ctx context.Context) error {
+			_, err := open(ctx)
+			return err
+		},
 		Run: func(ctx context.Context) (Sample, error) {
-			c, _, err := b.child(ctx, "httpempty", "httpempty")
+			c, err := open(ctx)
 			if err != nil {
 				return nil, err
 			}
+			want := len(answer())
 			load := b.httpLoad(c.Addr, c.PID(), conns)
 			load.Request = request
 			load.Check = func(_, status int, body []byte) error {
-				if status != http.StatusOK || len(body) != len(cannedAnswer) {
+				if status != http.StatusOK || len(body) != want {
 					return fmt.Errorf("status %d with %d bytes", status, len(body))
 				}
 				return nil

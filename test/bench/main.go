@@ -46,6 +46,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 	jsonFile := flags.String("json", "", "also write results to this `file`")
 	dir := flags.String("dir", "", "where to put data; a directory of its own is made in it and removed (default the temporary directory)")
 	things := flags.Int("things", 1_000_000, "executions in the stores")
+	profiles := flags.String("profiles", "", "write CPU profiles of what is measured into this `directory`; it costs some speed")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -56,8 +57,8 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 	switch {
 	case *times < 1 || *seconds <= 0:
 		return errors.New("-rounds and -seconds must be positive")
-	case *things < 1 || *things > 9_999_999:
-		return errors.New("-things must lie between 1 and 9,999,999")
+	case *things < leastThings || *things > 9_999_999:
+		return fmt.Errorf("-things must lie between %s and 9,999,999", thousands(leastThings))
 	case flags.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
@@ -66,6 +67,14 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
+	if *profiles != "" {
+		if b.Profiles, err = filepath.Abs(*profiles); err == nil {
+			err = os.MkdirAll(b.Profiles, 0o755)
+		}
+		if err != nil {
+			return err
+		}
+	}
 
 	var chosen []Row
 	for _, row := range rows(b) {
@@ -113,20 +122,26 @@ func writeJSON(path string, r report) error {
 // Bench is one run: where its data lives, how large it is, and the processes
 // that its meters share.
 type Bench struct {
-	Dir     string
-	Things  int
-	Seconds float64
+	Dir      string
+	Things   int
+	Seconds  float64
+	Profiles string // where CPU profiles go; "": none are taken
 
 	children map[string]*Child
+	seeds    map[string]string // directories of stores that others begin with a copy of
+	binary   string            // the muster binary, once it is built
 	closers  []func()
 }
+
+// leastThings is the size of the smaller group that the largest is compared with.
+const leastThings = 1000
 
 func newBench(parent string, things int, seconds float64) (*Bench, error) {
 	dir, err := os.MkdirTemp(parent, "bench-")
 	if err != nil {
 		return nil, err
 	}
-	return &Bench{Dir: dir, Things: things, Seconds: seconds, children: map[string]*Child{}}, nil
+	return &Bench{Dir: dir, Things: things, Seconds: seconds, children: map[string]*Child{}, seeds: map[string]string{}}, nil
 }
 
 // child returns the child called key, starting the service if it is not yet
@@ -139,13 +154,20 @@ func (b *Bench) child(ctx context.Context, key, service string) (c *Child, fresh
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, false, err
 	}
-	c, err = startChild(ctx, service, Settings{Dir: dir, Things: b.Things})
+	c, err = b.adopt(ctx, key, service, Settings{Dir: dir, Things: b.Things})
+	return c, err == nil, err
+}
+
+// adopt starts a service that runs until the end, to be found again by its key.
+func (b *Bench) adopt(ctx context.Context, key, service string, s Settings) (*Child, error) {
+	s.Profiles = b.Profiles
+	c, err := startChild(ctx, service, s)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	b.children[key] = c
 	b.onClose(c.Kill) // its data goes with it, so there is nothing to close in order
-	return c, true, nil
+	return c, nil
 }
 
 func (b *Bench) onClose(f func()) { b.closers = append(b.closers, f) }

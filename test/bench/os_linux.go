@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -64,4 +65,15 @@ func fileSystem(dir string) string {
 		return name
 	}
 	return fmt.Sprintf("0x%x", st.Type)
+}
+
+// startGroup starts a program that may start others; killGroup ends them all.
+func startGroup(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd.Start()
+}
+
+func killGroup(cmd *exec.Cmd) {
+	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	cmd.Wait() // says "killed", which is what was asked
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"time"
 )
 
@@ -22,3 +23,10 @@ func processCPU(int) (time.Duration, error) {
 }
 
 func fileSystem(string) string { return "unknown" }
+
+func startGroup(cmd *exec.Cmd) error { return cmd.Start() }
+
+func killGroup(cmd *exec.Cmd) {
+	cmd.Process.Kill()
+	cmd.Wait()
+}

@@ -56,6 +56,8 @@ type Row struct {
 	Figure    string // which figure of the samples is compared
 	Unit      string
 
+	Skip string // why the row cannot be measured here; "" if it can
+
 	Measure *Meter
 	Against *Meter // nil: the figure is judged by itself
 	Compare Comparison
@@ -75,6 +77,7 @@ const (
 	NotMet  Verdict = "NOT MET"
 	Informs Verdict = "-"
 	Failed  Verdict = "FAILED"
+	Skipped Verdict = "skipped"
 )
 
 // Result is a row with its rounds. Samples and Yardsticks are paired by round.
@@ -128,7 +131,7 @@ func (r runner) run(ctx context.Context, rows []Row) ([]Result, error) {
 	var order []pair
 	for _, row := range rows {
 		p := pair{row.Measure, row.Against}
-		if seen[p] == nil {
+		if seen[p] == nil && row.Skip == "" {
 			seen[p] = &rounds{}
 			order = append(order, p)
 		}
@@ -204,7 +207,11 @@ func (r Row) result(got *rounds) Result {
 		ID: r.ID, What: r.What, Yardstick: r.Yardstick, Figure: r.Figure, Unit: r.Unit,
 		Comparison: compare.String(), Target: r.Target, Good: r.Good, LowerIsBetter: r.LowerIsBetter,
 	}
-	if got.err != nil {
+	switch {
+	case r.Skip != "":
+		res.Verdict, res.Error = Skipped, r.Skip
+		return res
+	case got.err != nil:
 		res.Verdict, res.Error = Failed, got.err.Error()
 		return res
 	}

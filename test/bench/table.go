@@ -9,7 +9,8 @@ import (
 	"text/tabwriter"
 )
 
-// writeTable prints one aligned line per row, and under it why a row failed.
+// writeTable prints one aligned line per row, and under it why a row failed or
+// was skipped.
 func writeTable(w io.Writer, results []Result) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "row\twhat\tmedian\tyardstick\tmedian\tcompared\tlow..high\tgood\ttarget\tverdict")
@@ -18,7 +19,7 @@ func writeTable(w io.Writer, results []Result) error {
 		if r.Yardstick != "" {
 			cells[3] = r.Yardstick
 		}
-		if r.Verdict != Failed {
+		if r.Verdict != Failed && r.Verdict != Skipped {
 			cells[2] = withUnit(r.Median, r.Unit)
 			if len(r.YardValues) > 0 {
 				cells[4] = withUnit(r.YardMedian, r.Unit)
