@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/time/rate"
 
 	"muster"
@@ -127,6 +128,7 @@ func (m *mqtt) connect(ctx context.Context, r *broker.ConnectRequest) (any, erro
 	default:
 		p = &peer{}
 	}
+	p.session = uuid.NewString()
 	if id := r.ClientID; id != "" {
 		if p.thing != "" && id != string(p.thing) {
 			// Nobody may sit on the name under which another device will come.

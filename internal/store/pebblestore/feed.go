@@ -77,12 +77,12 @@ func (s *Store) Feed(ctx context.Context, after uint64, limit int) ([]muster.Ent
 		return nil, err
 	}
 	durable := s.durableFeed.Load()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	if after >= durable || limit < 1 {
 		return nil, s.open()
 	}
 	var out []muster.Entry
-	s.mu.RLock()
-	defer s.mu.RUnlock()
 	r := &reader{state: s.state, s: s}
 	if err := s.open(); err != nil {
 		return nil, err
