@@ -44,6 +44,8 @@ lint: ## staticcheck, run from its own module so that go.mod stays as it is
 unit: ## all Go tests, real clients included, with the race detector if there is a C compiler
 	@[ -n "$(RACE)" ] || printf '\n*** no C compiler (%s): race detection is OFF ***\n\n' "$$($(GO) env CC)"
 	$(GO) test $(RACE) -timeout $(TIMEOUT) ./...
+	@# The engine's storms are many more when nothing slows them down.
+	$(if $(RACE),CGO_ENABLED=0 $(GO) test -timeout $(TIMEOUT) -run Storm ./internal/engine)
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@set -e; \

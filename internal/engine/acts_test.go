@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/internal/store"
 )
 
 // rarely does the acts of histories that few of them need; false: there is no such act.
@@ -31,6 +32,15 @@ func (h *teller) rarely(cmd string, args []string, opts map[string]string) (know
 			h.t.Fatal(err)
 		}
 		return true, h.Advance(ctx, muster.At(to))
+	case "slice": // one piece of background work, and no more
+		err = h.update(ctx, store.Keys{}, func(tx store.Tx, now muster.Time) error {
+			for _, d := range tx.Due(now, 1) {
+				if _, err := h.work(tx, d, now, 1); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	case "update-job":
 		err = h.UpdateJob(ctx, muster.JobID(args[1]), JobPatch{Settings: settingsOf(opts)})
 	case "template":
