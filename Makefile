@@ -52,7 +52,7 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 	for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname | sort -u); do \
 		for name in $$($(GO) test -list '^Fuzz' $$dir | grep '^Fuzz'); do \
 			echo "fuzz $$dir $$name"; \
-			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -timeout $(TIMEOUT) $$dir; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x -timeout $(TIMEOUT) $$dir; \
 		done; \
 	done
 
