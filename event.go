@@ -38,9 +38,18 @@ type Fact struct {
 	After  string
 }
 
-// An Entry is what one durable batch told, in commit order.
+// A Place says how far a reader of the feed has come. Only the store that gave it can read it; the empty one
+// is the beginning of what is kept.
+type Place string
+
+// An Entry is what one durable batch told. Entries of one writer come in commit order; an embedded store has one
+// writer.
 type Entry struct {
-	Seq   uint64 // without gaps
-	At    Time
-	Facts []Fact
+	Writer uint32
+	Seq    uint64 // of the writer, without gaps; the two name the entry for ever
+	Place  Place  // where reading goes on after this entry
+	Missed bool   // entries before this one were gone before they were read
+	Here   bool   // this process wrote it
+	At     Time
+	Facts  []Fact
 }

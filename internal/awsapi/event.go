@@ -60,7 +60,7 @@ var eventSpace = uuid.MustParse("5f2a1c1e-0b0e-4b43-9a0f-2d6a6b0c8f11")
 // eventID is the id of the event that a fact is the reason for. The time keeps the first entries of two
 // stores apart, the topic the events of one fact.
 func eventID(entry *muster.Entry, index int, topic string) string {
-	name := strconv.FormatUint(entry.Seq, 10) + "/" + strconv.Itoa(index) + "/" + strconv.FormatInt(int64(entry.At), 10) + "/" + topic
+	name := strconv.FormatUint(uint64(entry.Writer), 10) + "/" + strconv.FormatUint(entry.Seq, 10) + "/" + strconv.Itoa(index) + "/" + strconv.FormatInt(int64(entry.At), 10) + "/" + topic
 	return uuid.NewSHA1(eventSpace, []byte(name)).String()
 }
 
@@ -231,7 +231,7 @@ func rows[T any](c *cause) (before, after T, ok bool) {
 			continue
 		}
 		if err := json.Unmarshal([]byte(side.text), side.row); err != nil {
-			c.log.Error("a fact of the feed cannot be read; its events are left out", "entry", c.entry.Seq, "name", c.fact.Name, "error", err)
+			c.log.Error("a fact of the feed cannot be read; its events are left out", "entry", c.entry.Place, "name", c.fact.Name, "error", err)
 			return before, after, false
 		}
 	}

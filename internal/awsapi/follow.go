@@ -3,7 +3,6 @@ package awsapi
 import (
 	"context"
 	"encoding/json"
-	"strconv"
 	"time"
 
 	"muster"
@@ -59,7 +58,7 @@ type follower struct {
 	listening func(string) bool
 
 	begun       bool
-	told, saved uint64
+	told, saved muster.Place
 	// namespaces are those of jobs whose executions the feed has spoken of lately. A job keeps its namespace
 	// as long as it lives.
 	namespaces map[muster.JobID]string
@@ -115,19 +114,15 @@ func (f *follower) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if text != "" {
-		if f.told, err = strconv.ParseUint(text, 10, 64); err != nil {
-			return err
-		}
-	}
+	f.told = muster.Place(text)
 	f.saved, f.begun = f.told, true
-	f.API.told.reach(f.told)
+	f.API.told.reach(f.told, nil)
 	return f.loadEvents(ctx)
 }
 
 // save keeps the cursor, and has a look at the switches of events when it does.
 func (f *follower) save(ctx context.Context) error {
-	if err := f.engine.SetSetting(ctx, cursorSetting, strconv.FormatUint(f.told, 10)); err != nil {
+	if err := f.engine.SetSetting(ctx, cursorSetting, string(f.told)); err != nil {
 		return err
 	}
 	f.saved = f.told
@@ -140,14 +135,16 @@ func (f *follower) step(ctx context.Context) (more bool, err error) {
 	if err != nil || len(entries) == 0 {
 		return false, err
 	}
-	if first := entries[0].Seq; f.told != 0 && first != f.told+1 {
-		f.log.Warn("the feed was cut off before it was told; some devices have missed notices", "from", f.told+1, "to", first-1)
+	for i := range entries {
+		if e := &entries[i]; e.Missed {
+			f.log.Warn("the feed was cut off before it was told; some devices have missed notices", "told", f.told, "next", e.Place)
+		}
 	}
 	if err := f.tell(ctx, entries); err != nil {
 		return false, err
 	}
-	f.told = entries[len(entries)-1].Seq
-	f.API.told.reach(f.told)
+	f.told = entries[len(entries)-1].Place
+	f.API.told.reach(f.told, entries)
 	return true, nil
 }
 

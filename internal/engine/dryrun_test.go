@@ -58,7 +58,7 @@ func (p *played) read() {
 		p.t.Fatal(err)
 	}
 	for _, entry := range entries {
-		p.fed = entry.Seq
+		p.fed = entry.Place
 		for _, f := range entry.Facts {
 			if f.Kind != muster.FactExecution || f.From == f.To {
 				continue

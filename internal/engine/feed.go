@@ -8,11 +8,14 @@ import (
 	"muster/internal/store"
 )
 
-// Feed returns up to limit entries after the one numbered after, in commit order. When entries after it
-// are gone the first returned number is larger than after+1.
-func (g *Engine) Feed(ctx context.Context, after uint64, limit int) ([]muster.Entry, error) {
+// Feed returns up to limit entries behind a place, those of one thing in commit order. One that follows on
+// entries that are gone says so.
+func (g *Engine) Feed(ctx context.Context, after muster.Place, limit int) ([]muster.Entry, error) {
 	return g.store.Feed(ctx, after, limit)
 }
+
+// FeedEnd is the place behind the newest entry.
+func (g *Engine) FeedEnd(ctx context.Context) (muster.Place, error) { return g.store.FeedEnd(ctx) }
 
 // Changed delivers after the feed has grown. Each delivery goes to one receiver only.
 func (g *Engine) Changed() <-chan struct{} { return g.store.Changed() }

@@ -65,7 +65,7 @@ type weather struct {
 	store  *spy
 	manual *ManualClock
 	engine *Engine
-	fed    uint64
+	fed    muster.Place
 	acts   []string
 	// restless counts what happened since the world stood still last.
 	restless int
@@ -155,10 +155,10 @@ func (h *weather) look() {
 		h.problem("feed: %v", err)
 	}
 	for _, e := range entries {
-		if e.Seq != h.fed+1 {
-			h.problem("the feed jumps from %d to %d", h.fed, e.Seq)
+		if e.Missed {
+			h.problem("the feed jumps from %s to %d", h.fed, e.Seq)
 		}
-		h.fed = e.Seq
+		h.fed = e.Place
 		h.observe(e)
 	}
 }

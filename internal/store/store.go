@@ -36,10 +36,13 @@ type Store interface {
 	// could see is durable. fn must be short: on some stores writers wait for it.
 	View(ctx context.Context, fn func(Reader) error) error
 
-	// Feed returns up to limit entries after the one numbered after, in commit order, none skipped.
-	// The feed is kept for a bounded time; when entries after it are gone the first returned number is
-	// larger than after+1.
-	Feed(ctx context.Context, after uint64, limit int) ([]muster.Entry, error)
+	// Feed returns up to limit entries behind a place, those of one thing in commit order, none skipped. The feed
+	// is kept for a bounded time; an entry that follows on others that are gone says so. A place that the
+	// store never gave is an error of kind Invalid.
+	Feed(ctx context.Context, after muster.Place, limit int) ([]muster.Entry, error)
+
+	// FeedEnd is the place behind the newest entry.
+	FeedEnd(ctx context.Context) (muster.Place, error)
 
 	// Changed delivers after commits: at least once after the last of them, many may share one delivery.
 	Changed() <-chan struct{}

@@ -22,7 +22,10 @@ const (
 // measureRollout makes a job for all things and waits until each has its
 // execution, queued and durable, and the feed has told of each.
 func (e *engineService) measureRollout(ctx context.Context, req Request) (Sample, error) {
-	feed := e.store.Stats().Feed
+	feed, err := e.store.FeedEnd(ctx)
+	if err != nil {
+		return nil, err
+	}
 	written := e.files.written()
 	cpu, start := ownCPU(), time.Now()
 	if _, err := e.CreateJob(ctx, jobFor(muster.JobID(req.Job), allGroup)); err != nil {
@@ -47,7 +50,7 @@ func (e *engineService) measureRollout(ctx context.Context, req Request) (Sample
 
 // expectNews reads the feed from an entry on: it must tell every device of one
 // new execution.
-func (e *engineService) expectNews(ctx context.Context, after uint64) error {
+func (e *engineService) expectNews(ctx context.Context, after muster.Place) error {
 	told := 0
 	for {
 		entries, err := e.store.Feed(ctx, after, 1000)
@@ -58,10 +61,10 @@ func (e *engineService) expectNews(ctx context.Context, after uint64) error {
 			break
 		}
 		for _, entry := range entries {
-			if entry.Seq != after+1 {
-				return fmt.Errorf("the feed goes from entry %d to %d", after, entry.Seq)
+			if entry.Missed {
+				return fmt.Errorf("the feed goes from %s to %s", after, entry.Place)
 			}
-			after = entry.Seq
+			after = entry.Place
 			for _, f := range entry.Facts {
 				if f.Kind == muster.FactExecution && f.To == muster.Queued && f.Notice.Next && f.Notice.List {
 					told++

@@ -3,6 +3,7 @@ package pebblestore
 import (
 	"context"
 	"encoding/binary"
+	"strconv"
 
 	"muster"
 )
@@ -72,9 +73,16 @@ func (e *entry) row(kind muster.FactKind, name string, th muster.ThingName, g mu
 }
 
 // Feed reads what is durable, from RAM if it is young.
-func (s *Store) Feed(ctx context.Context, after uint64, limit int) ([]muster.Entry, error) {
+func (s *Store) Feed(ctx context.Context, place muster.Place, limit int) ([]muster.Entry, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	var after uint64
+	if place != "" {
+		var err error
+		if after, err = strconv.ParseUint(string(place), 10, 64); err != nil {
+			return nil, muster.Errorf(muster.Invalid, "%q is not a place in the feed of this store", place)
+		}
 	}
 	durable := s.durableFeed.Load()
 	s.mu.RLock()
@@ -111,8 +119,23 @@ func (s *Store) Feed(ctx context.Context, after uint64, limit int) ([]muster.Ent
 	if r.err != nil {
 		return nil, r.err
 	}
+	if len(out) > 0 {
+		out[0].Missed = place != "" && out[0].Seq != after+1
+	}
 	return out, nil
 }
+
+// FeedEnd is the number of the newest entry that is durable.
+func (s *Store) FeedEnd(ctx context.Context) (muster.Place, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return feedPlace(s.durableFeed.Load()), s.open()
+}
+
+func feedPlace(seq uint64) muster.Place { return muster.Place(strconv.FormatUint(seq, 10)) }
 
 // decodeHead takes off an entry what stands before the facts.
 func decodeHead(v []byte) (d decoder, total, n uint64, at muster.Time) {
@@ -125,7 +148,7 @@ func decodeHead(v []byte) (d decoder, total, n uint64, at muster.Time) {
 
 func (r *reader) decodeEntry(seq uint64, v []byte) (muster.Entry, bool) {
 	d, _, n, at := decodeHead(v)
-	e := muster.Entry{Seq: seq, At: at}
+	e := muster.Entry{Seq: seq, Place: feedPlace(seq), Here: true, At: at}
 	if n <= uint64(len(d.b)) { // every fact takes more than a byte
 		e.Facts = make([]muster.Fact, 0, n)
 	}

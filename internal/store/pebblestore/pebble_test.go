@@ -135,7 +135,7 @@ func TestFeedIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = open(t, o)
-	entries, err := s.Feed(context.Background(), 0, 10_000)
+	entries, err := s.Feed(context.Background(), "", 10_000)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -221,7 +221,7 @@ func changed(h *harness) {
 	}
 	for last := uint64(0); last < uint64(len(feedOf(h))); {
 		<-h.Changed()
-		entries, err := h.Feed(context.Background(), 0, 1000)
+		entries, err := h.Feed(context.Background(), "", 1000)
 		if err != nil {
 			h.Fatal(err)
 		}

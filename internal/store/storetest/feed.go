@@ -12,8 +12,9 @@ import (
 // feedOf is the whole feed, read in small steps.
 func feedOf(h *harness) (out []muster.Entry) {
 	h.Helper()
-	for last := uint64(0); ; {
-		entries, err := h.Feed(context.Background(), last, 3)
+	last := map[uint32]uint64{}
+	for place := muster.Place(""); ; {
+		entries, err := h.Feed(context.Background(), place, 3)
 		if err != nil {
 			h.Fatalf("feed: %v", err)
 		}
@@ -21,10 +22,10 @@ func feedOf(h *harness) (out []muster.Entry) {
 			return out
 		}
 		for _, e := range entries {
-			if e.Seq != last+1 {
-				h.Fatalf("entry %d follows entry %d", e.Seq, last)
+			if e.Seq != last[e.Writer]+1 || e.Missed || !e.Here {
+				h.Fatalf("entry %+v follows entry %d", e, last[e.Writer])
 			}
-			last = e.Seq
+			last[e.Writer], place = e.Seq, e.Place
 		}
 		out = append(out, entries...)
 	}
@@ -120,10 +121,15 @@ func feed(h *harness) {
 		h.equal("the feed", facts(h), want)
 		h.again()
 	}
-	entries, err := h.Feed(context.Background(), 2, 1)
-	h.equal("one entry", []any{len(entries), entries[0].Seq, err}, []any{1, 3, nil})
-	entries, err = h.Feed(context.Background(), 1000, 10)
-	h.equal("beyond the end", []any{len(entries), err}, []any{0, nil})
+	whole := feedOf(h)
+	entries, err := h.Feed(context.Background(), whole[1].Place, 1)
+	h.equal("one entry", fmt.Sprint(entries, err), fmt.Sprint(whole[2:3], nil))
+	entries, err = h.Feed(context.Background(), whole[len(whole)-1].Place, 10)
+	h.equal("at the end", []any{len(entries), err}, []any{0, nil})
+	end, err := h.FeedEnd(context.Background())
+	h.equal("the end", fmt.Sprint(end, err), fmt.Sprint(whole[len(whole)-1].Place, nil))
+	_, err = h.Feed(context.Background(), "nowhere", 1)
+	h.kind("a place that is none", err, muster.Invalid)
 }
 
 // feedOfGone reads facts of a job and a thing of which nothing is left.
