@@ -7,6 +7,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"muster"
@@ -42,7 +43,9 @@ type Engine struct {
 
 	wake      chan struct{} // something may be due
 	retention time.Duration
-	ticking   sync.Mutex // one round of work at a time: the moves of a manual clock are in order
+	ticking   sync.Mutex    // one round of work at a time: the moves of a manual clock are in order
+	asked     atomic.Uint64 // updates that somebody asked for, and how many of them the loop had seen
+	heard     uint64        // at its last slice, under ticking
 }
 
 // New makes an engine over a store. Run starts its loop.
@@ -56,8 +59,14 @@ func New(s store.Store, o Options) *Engine {
 	return &Engine{retention: o.Retention, store: s, clock: o.Clock, docs: o.Documents, log: o.Log, wake: make(chan struct{}, 1)}
 }
 
-// update is store.Update with one moment for everything fn does.
+// update is what somebody asks for, at one moment.
 func (g *Engine) update(ctx context.Context, on store.Keys, fn func(tx store.Tx, now muster.Time) error) error {
+	g.asked.Add(1)
+	return g.moment(ctx, on, fn)
+}
+
+// moment is store.Update with one moment for everything fn does.
+func (g *Engine) moment(ctx context.Context, on store.Keys, fn func(tx store.Tx, now muster.Time) error) error {
 	return g.store.Update(ctx, on, func(tx store.Tx) error { return fn(tx, g.clock.Now()) })
 }
 

@@ -12,6 +12,11 @@ const (
 	// slice bounds how many executions one transaction of the loop touches: about 2 ms of the writer's
 	// time, so that device calls never wait long behind a rollout or a sweep.
 	slice = 512
+	// busySlice is the slice while somebody asks for something: it is small beside what a device waits
+	// for anyway, which is the sync of its own batch.
+	busySlice = 192
+	// expireCost is what the end of an execution costs, counted in executions that are made.
+	expireCost = 2
 	// retentionRetry is how long a job that is due for deletion waits when enough are being deleted.
 	retentionRetry = time.Minute
 	// retryAfter is how long the loop rests after the store refused.
@@ -54,10 +59,13 @@ func (g *Engine) Tick(ctx context.Context) (next muster.Time, err error) {
 
 func (g *Engine) tick(ctx context.Context) (next muster.Time, err error) {
 	for ctx.Err() == nil {
-		done := 0
-		err := g.update(ctx, store.Keys{}, func(tx store.Tx, now muster.Time) error {
-			budget := slice
-			due := tx.Due(now, slice)
+		done, size := 0, slice
+		if asked := g.asked.Load(); asked != g.heard {
+			g.heard, size = asked, busySlice
+		}
+		err := g.moment(ctx, store.Keys{}, func(tx store.Tx, now muster.Time) error {
+			budget := size
+			due := tx.Due(now, size)
 			done = 0
 			for _, d := range due {
 				if budget <= 0 {
@@ -92,7 +100,7 @@ func (g *Engine) work(tx store.Tx, d store.Deadline, now muster.Time, budget int
 		return remove(tx, d, now, budget)
 	case store.Timer:
 		expire(tx, d, now)
-		return 0, nil
+		return expireCost - 1, nil
 	case store.Count:
 		return countTargets(tx, d, now, budget)
 	case store.Bake:

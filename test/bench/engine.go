@@ -30,6 +30,7 @@ type engineService struct {
 	settings Settings
 	files    *countingFS
 	store    *pebblestore.Store
+	clock    *jumpClock
 	*engine.Engine
 
 	fleet   *fleet
@@ -41,7 +42,7 @@ type engineService struct {
 }
 
 func openEngineService(ctx context.Context, s Settings) (service, hello, error) {
-	e := &engineService{settings: s, files: newCountingFS(), tokens: map[string][]string{}}
+	e := &engineService{settings: s, files: newCountingFS(), clock: &jumpClock{}, tokens: map[string][]string{}}
 	start := time.Now()
 	if err := e.open(); err != nil {
 		return nil, hello{}, err
@@ -66,7 +67,7 @@ func (e *engineService) open() (err error) {
 	if e.store, err = pebblestore.Open(o); err != nil {
 		return err
 	}
-	e.Engine = engine.New(e.store, engine.Options{Clock: &engine.SystemClock{}})
+	e.Engine = engine.New(e.store, engine.Options{Clock: e.clock})
 	return nil
 }
 
@@ -86,6 +87,12 @@ func (e *engineService) Call(ctx context.Context, req Request) (Sample, error) {
 		return e.measureWritten()
 	case "rollout":
 		return e.measureRollout(ctx, req)
+	case "time":
+		return nil, e.startTimed(ctx)
+	case "disturb-rollout":
+		return e.disturbRollout(ctx, req)
+	case "disturb-timers":
+		return e.disturbTimers(ctx, req)
 	case "create":
 		return e.measureCreate(ctx, req)
 	case "start":

@@ -26,21 +26,27 @@ func newFleet(things int) *fleet { return &fleet{versions: make([]int64, things)
 // run lets the callers update random things for d, after a fifth of d that
 // warms caches and is not measured. CPU is this process's: callers and store.
 func (f *fleet) run(ctx context.Context, callers int, d time.Duration, do doUpdate) (Sample, error) {
-	if _, err := f.lap(ctx, callers, d/5, do); err != nil {
+	if _, err := f.lap(ctx, callers, forTime(d/5), do); err != nil {
 		return nil, err
 	}
-	return f.lap(ctx, callers, d, do)
+	return f.lap(ctx, callers, forTime(d), do)
 }
 
-func (f *fleet) lap(ctx context.Context, callers int, d time.Duration, do doUpdate) (Sample, error) {
+// forTime says yes for a time from now on.
+func forTime(d time.Duration) func(now time.Time) bool {
+	stop := time.Now().Add(d)
+	return func(now time.Time) bool { return now.Before(stop) }
+}
+
+// lap lets the callers update random things for as long as going says yes.
+func (f *fleet) lap(ctx context.Context, callers int, going func(now time.Time) bool, do doUpdate) (Sample, error) {
 	callers = min(callers, len(f.versions))
 	hists := make([]histogram, callers)
 	errs := make([]error, callers)
 	var wg sync.WaitGroup
 	cpu, start := ownCPU(), time.Now()
-	stop := start.Add(d)
 	for c := range callers {
-		wg.Go(func() { errs[c] = f.caller(ctx, c, callers, stop, &hists[c], do) })
+		wg.Go(func() { errs[c] = f.caller(ctx, c, callers, going, &hists[c], do) })
 	}
 	wg.Wait()
 	took, used := time.Since(start), ownCPU()-cpu
@@ -57,11 +63,11 @@ func (f *fleet) lap(ctx context.Context, callers int, d time.Duration, do doUpda
 	return s, nil
 }
 
-func (f *fleet) caller(ctx context.Context, c, callers int, stop time.Time, h *histogram, do doUpdate) error {
+func (f *fleet) caller(ctx context.Context, c, callers int, going func(time.Time) bool, h *histogram, do doUpdate) error {
 	rng := rand.New(rand.NewPCG(rand.Uint64(), uint64(c)))
 	own := (len(f.versions) - c + callers - 1) / callers
 	var details []byte
-	for before := time.Now(); before.Before(stop) && ctx.Err() == nil; {
+	for before := time.Now(); going(before) && ctx.Err() == nil; {
 		thing := rng.IntN(own)*callers + c
 		details = appendDetails(details[:0], rng.Uint64())
 		v, err := do(c, thing, f.versions[thing], details)
@@ -112,6 +118,7 @@ func appendThing(dst []byte, thing int) []byte {
 type histogram struct {
 	buckets [(40 - histBits + 1) << histBits]uint32
 	count   uint64
+	longest time.Duration
 }
 
 const histBits = 5
@@ -119,6 +126,7 @@ const histBits = 5
 func (h *histogram) add(d time.Duration) {
 	h.buckets[min(bucketOf(d), len(h.buckets)-1)]++
 	h.count++
+	h.longest = max(h.longest, d)
 }
 
 func bucketOf(d time.Duration) int {
@@ -144,6 +152,7 @@ func (h *histogram) merge(o *histogram) {
 		h.buckets[i] += n
 	}
 	h.count += o.count
+	h.longest = max(h.longest, o.longest)
 }
 
 // quantile is a latency that a share q of all stays within.
@@ -165,5 +174,6 @@ func (h *histogram) sample(took time.Duration) Sample {
 		PerSecond:  float64(h.count) / took.Seconds(),
 		P50:        ms(h.quantile(0.50)),
 		P99:        ms(h.quantile(0.99)),
+		Slowest:    ms(h.longest),
 	}
 }

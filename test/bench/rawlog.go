@@ -189,11 +189,11 @@ func (s *rawlogService) Call(ctx context.Context, req Request) (Sample, error) {
 	}
 	d := time.Duration(req.Seconds * float64(time.Second))
 	do := ask(s.queue, newCalls(req.Callers))
-	if _, err := s.fleet.lap(ctx, req.Callers, d/5, do); err != nil {
+	if _, err := s.fleet.lap(ctx, req.Callers, forTime(d/5), do); err != nil {
 		return nil, err
 	}
 	before := s.wrote.Load()
-	sample, err := s.fleet.lap(ctx, req.Callers, d, do)
+	sample, err := s.fleet.lap(ctx, req.Callers, forTime(d), do)
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ const (
 	PerSecond  = "per_s"        // operations per second
 	P50        = "p50_ms"       // latency as the caller saw it
 	P99        = "p99_ms"       //
+	Slowest    = "longest_ms"   //
 	CPUPerOp   = "cpu_us_op"    // CPU of the process under test, not of the load
 	BytesPerOp = "bytes_op"     // handed to the file system: log, flush, compaction
 	Seconds    = "seconds"      // how long the whole thing took

@@ -8,7 +8,7 @@ import "fmt"
 // missed.
 func rows(b *Bench) []Row {
 	var all []Row
-	for _, part := range [][]Row{b.yardstickRows(), b.updateRows(), b.deviceRows(), b.jobRows(), b.sizeRows(), b.startRows(), b.peerRows()} {
+	for _, part := range [][]Row{b.yardstickRows(), b.updateRows(), b.deviceRows(), b.jobRows(), b.disturbedRows(), b.sizeRows(), b.startRows(), b.peerRows()} {
 		all = append(all, part...)
 	}
 	return all
@@ -110,6 +110,26 @@ func (b *Bench) jobRows() []Row {
 		if rows[i].ID == "P11" {
 			rows[i].Good, rows[i].Target, rows[i].LowerIsBetter = 3, 1.5, true
 		}
+	}
+	return rows
+}
+
+// disturbedRows are P10.
+func (b *Bench) disturbedRows() (rows []Row) {
+	n := thousands(int64(b.Things))
+	calm := b.engineUpdates(disturbers)
+	for _, d := range []struct{ what, worked, op, seed string }{
+		{"while a job of " + n + " rolls out", "... executions made meanwhile", "disturb-rollout", liveSeed},
+		{"while " + n + " timers fall due", "... executions timed out meanwhile", "disturb-timers", timedSeed},
+	} {
+		busy := b.engineDisturbed(d.what, d.op, d.seed)
+		rows = append(rows,
+			Row{ID: "P10", What: "p99 of reports, 64 callers, " + d.what, Yardstick: "without", Figure: P99, Unit: "ms",
+				Measure: busy, Against: calm, Good: 10, Target: 4, LowerIsBetter: true},
+			Row{ID: "P10", What: "... the longest of them", Yardstick: "without", Figure: Slowest, Unit: "ms",
+				Measure: busy, Against: calm, LowerIsBetter: true},
+			Row{ID: "P10", What: "... reports meanwhile", Yardstick: "without", Figure: PerSecond, Unit: "/s", Measure: busy, Against: calm},
+			Row{ID: "P10", What: d.worked, Figure: workPerSecond, Unit: "/s", Measure: busy, Against: calm, Compare: Plain})
 	}
 	return rows
 }

@@ -16,6 +16,7 @@ import (
 const (
 	thingsSeed = "things" // registered things in groups, no job
 	liveSeed   = "live"   // and a job that has queued an execution for each
+	timedSeed  = "timed"  // and another that is in progress on each, with a timer
 )
 
 // seed returns the directory of a store that is closed and at rest.
@@ -31,6 +32,9 @@ func (b *Bench) seed(ctx context.Context, name string) (dir string, err error) {
 	case liveSeed:
 		dir, err = b.sow(ctx, "seed-"+name, thingsSeed)
 		ops = []Request{{Op: "rollout", Job: naiveJob}, {Op: "settle"}}
+	case timedSeed:
+		dir, err = b.sow(ctx, "seed-"+name, liveSeed)
+		ops = []Request{{Op: "time"}, {Op: "settle"}}
 	default:
 		err = fmt.Errorf("no seed is called %q", name)
 	}
