@@ -192,3 +192,22 @@ func TestControlBadTokens(t *testing.T) {
 		}
 	}
 }
+
+// A filter looks far enough for the first page to have rows, however few are asked for, and its tokens go on
+// where the page ended.
+func TestControlFilterLooksFar(t *testing.T) {
+	o := fleet(t)
+	page := o.page(t, "/thing-groups?namePrefixFilter=group-10", 3, "")
+	if got := string(page["thingGroups"]); strings.Count(got, `"groupName":"group-10`) != 3 {
+		t.Errorf("the first page of three is %s", got)
+	}
+	if rows := o.walk(t, "/thing-groups?namePrefixFilter=group-10", "thingGroups", 3); len(rows) != 10 {
+		t.Errorf("all pages have %d rows; want 10", len(rows))
+	}
+	if page = o.page(t, "/thing-groups?namePrefixFilter=group-10", 10, ""); page["nextToken"] != nil {
+		t.Errorf("after the last group of that prefix there is a token, %s", page["nextToken"])
+	}
+	if page = o.page(t, "/thing-groups?parentGroup=all&recursive=true", 1, ""); !strings.Contains(string(page["thingGroups"]), "few") {
+		t.Errorf("the first page of what is below is %s", page["thingGroups"])
+	}
+}

@@ -88,7 +88,7 @@ func converse(t *testing.T, text string) string {
 		if len(request) == 0 {
 			return
 		}
-		fmt.Fprint(&out, speak(t, handler, request))
+		fmt.Fprint(&out, speak(t, handler, request, clock.now.Time()))
 		request = nil
 	}
 	for line := range strings.Lines(text) {
@@ -117,6 +117,9 @@ func converse(t *testing.T, text string) string {
 			case "rest":
 				config.REST = RESTMode(words[1])
 				handler = New(e, config).Handler(0)
+			case "sigv4":
+				config.Auth, config.Throttle = NewSigV4(SigV4Options{Keys: loadKeys(t, conversationKeys), Region: "us-east-1", Now: func() time.Time { return clock.now.Time() }}), Throttle{}
+				handler = New(e, config).Handler(0)
 			case "throttle":
 				config.Throttle = Throttle{DataReads: 1, DataWrites: 1, Control: 1}
 				handler = New(e, config).Handler(0)
@@ -129,8 +132,13 @@ func converse(t *testing.T, text string) string {
 	return out.String()
 }
 
-// speak sends one request as a client wrote it, and returns the answer as lines.
-func speak(t *testing.T, h http.Handler, lines []string) string {
+// conversationKeys are the keys of "! sigv4".
+const conversationKeys = `{"keys":[{"accessKeyId":"AKIDBOTH","secretAccessKey":"s"},{"accessKeyId":"AKIDDATA","secretAccessKey":"s","planes":["data"]},
+{"accessKeyId":"AKIDREADER","secretAccessKey":"s","readOnly":true}]}`
+
+// speak sends one request as a client wrote it, and returns the answer as lines. A header "Sign: KEY SERVICE [SECRET]"
+// stands for the signature of that moment.
+func speak(t *testing.T, h http.Handler, lines []string, now time.Time) string {
 	head, body := lines, ""
 	for i, line := range lines {
 		if line == "" {
@@ -141,8 +149,18 @@ func speak(t *testing.T, h http.Handler, lines []string) string {
 	raw := head[0] + " HTTP/1.1\r\n"
 	host := "localhost:8080"
 	for _, line := range head[1:] {
-		if name, value, _ := strings.Cut(line, ": "); strings.EqualFold(name, "Host") {
+		switch name, value, _ := strings.Cut(line, ": "); {
+		case strings.EqualFold(name, "Host"):
 			host = value
+			continue
+		case name == "Sign":
+			method, target, _ := strings.Cut(head[0], " ")
+			words := append(strings.Fields(value), "s")
+			signed, _ := signing{method: method, target: target, body: body, key: words[0], service: words[1], secret: words[2], at: now}.request(t)
+			for _, name := range []string{"Authorization", "X-Amz-Date"} {
+				raw += name + ": " + signed.Header.Get(name) + "\r\n"
+			}
+			host = signed.Host
 			continue
 		}
 		raw += line + "\r\n"

@@ -51,7 +51,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case a.err != nil:
 		a.status, a.typ, body = c.dress(&a, (*buffer)[:0])
-		if a.status >= 500 {
+		if a.status >= 500 && a.status != http.StatusNotImplemented {
 			h.log.Error("request failed", "request", id, "operation", a.operation, "status", a.status, "error", a.err)
 		}
 	case a.rest:
@@ -116,7 +116,7 @@ func (h *handler) serve(c *call, r *http.Request) (a answer) {
 	}
 	if e != nil {
 		a.operation, a.plane, a.answers = e.op.Name, e.op.Plane, e.op.Answer
-		a.rest = e.op.Plane == wire.Data && !signed && !device && h.wantsREST(r)
+		a.rest = e.op.Plane == wire.Data && e.jobs() && !signed && !device && h.wantsREST(r)
 	}
 	body, err := readBody(r)
 	if err != nil {
@@ -159,7 +159,12 @@ func (h *handler) serve(c *call, r *http.Request) (a answer) {
 		a.err = err
 		return a
 	}
-	if err := in.Bind(func(name string) string { return e.label(m.labels, name) }, queryOf(r.URL), r.Header.Get); err != nil {
+	query, err := queryOf(r.URL)
+	if err != nil {
+		a.err = err
+		return a
+	}
+	if err := in.Bind(func(name string) string { return e.label(m.labels, name) }, query, r.Header.Get); err != nil {
 		a.err = err
 		return a
 	}
@@ -270,19 +275,23 @@ func tooLarge(n int64) error {
 		Message: fmt.Sprintf("The body has %d bytes or more; at most %d are allowed", n, maxBody)}
 }
 
-// queryOf looks up query parameters; a name given twice counts once, the first time.
-func queryOf(u *url.URL) func(string) (string, bool) {
+// queryOf looks up query parameters; a name given twice counts once, the first time. A query that cannot be
+// read is refused whole: what was left out of it would count as not given.
+func queryOf(u *url.URL) (func(string) (string, bool), error) {
 	if u.RawQuery == "" {
-		return func(string) (string, bool) { return "", false }
+		return func(string) (string, bool) { return "", false }, nil
 	}
-	q := u.Query()
+	q, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return nil, muster.Errorf(muster.Invalid, "The query cannot be read: %v", err)
+	}
 	return func(name string) (string, bool) {
 		v, ok := q[name]
 		if !ok {
 			return "", false
 		}
 		return v[0], true
-	}
+	}, nil
 }
 
 // dress writes an error in the form that the request asked for.
@@ -290,13 +299,11 @@ func (c *call) dress(a *answer, b []byte) (status int, typ string, body []byte) 
 	var refused *AuthError
 	if errors.As(a.err, &refused) {
 		if a.rest {
-			code := map[int]string{http.StatusForbidden: "UNAUTHORIZED", http.StatusRequestEntityTooLarge: "VALIDATION_ERROR",
-				http.StatusNotFound: "NOT_FOUND"}[refused.Status]
-			status := refused.Status
-			if code == "UNAUTHORIZED" {
-				status = http.StatusUnauthorized // this form has no signature to be wrong: who asks is unknown
+			if refused.Status == http.StatusForbidden {
+				// This form has no signature to be wrong: who asks is unknown.
+				return http.StatusUnauthorized, "", appendRESTError(b, "UNAUTHORIZED", refused.Message, nil)
 			}
-			return status, "", appendRESTError(b, code, refused.Message, nil)
+			return refused.Status, "", appendRESTError(b, "VALIDATION_ERROR", refused.Message, nil)
 		}
 		b = append(b, `{"message":`...)
 		return refused.Status, refused.Type, append(wire.AppendString(b, refused.Message), '}')

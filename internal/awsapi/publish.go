@@ -101,7 +101,10 @@ func topicOf(raw string) (string, error) {
 
 // read takes from the query and the headers what goes with the message.
 func (m *Publication) read(r *http.Request) error {
-	query := queryOf(r.URL)
+	query, err := queryOf(r.URL)
+	if err != nil {
+		return err
+	}
 	qos, err := wire.QueryInt32(query, "qos", "qos")
 	switch {
 	case err != nil:

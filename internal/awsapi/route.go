@@ -149,6 +149,9 @@ func (e *entry) fits(labels []string) bool {
 	return true
 }
 
+// jobs reports whether the entry is of a device's jobs, whose operations have the documented REST form.
+func (e *entry) jobs() bool { return e.segments[0] == "things" }
+
 // literals counts the segments that are not labels: the more of them, the closer the match.
 func (e *entry) literals() int {
 	n := 0

@@ -177,19 +177,40 @@ func (g *Engine) ListGroups(ctx context.Context, f GroupFilter, p Page) (groups 
 				parent = "" // walk all, keep those below
 			}
 		}
+		fits := func(group muster.Group) bool {
+			return strings.HasPrefix(string(group.Name), f.Prefix) && (f.Parent == "" || !f.Recursive || below(tx, group, f.Parent))
+		}
+		filtered := f.Prefix != "" || f.Parent != "" && f.Recursive
 		groups, next = nil, p.After
 		// Bounded: a page may be short when little of what it looked at matches.
 		for range 20 {
-			page, token, err := tx.Groups(parent, store.Page{After: next, Limit: p.Limit - len(groups)})
+			limit := p.Limit - len(groups)
+			if filtered {
+				limit = max(limit, groupsLooked)
+			}
+			page, token, err := tx.Groups(parent, store.Page{After: next, Limit: limit})
 			if err != nil {
 				return err
 			}
-			for _, group := range page {
-				if strings.HasPrefix(string(group.Name), f.Prefix) && (f.Parent == "" || !f.Recursive || below(tx, group, f.Parent)) {
-					groups = append(groups, group)
+			for i, group := range page {
+				if f.Prefix != "" && !strings.HasPrefix(string(group.Name), f.Prefix) && string(group.Name) > f.Prefix {
+					next = "" // they are in order of their names: none begins so any more
+					return nil
+				}
+				if !fits(group) {
+					continue
+				}
+				if groups = append(groups, group); len(groups) == p.Limit && i+1 < len(page) {
+					if !strings.HasPrefix(string(page[i+1].Name), f.Prefix) {
+						next = ""
+						return nil
+					}
+					// The list goes on behind this one, and only a page that ends here says where that is.
+					_, next, err = tx.Groups(parent, store.Page{After: next, Limit: i + 1})
+					return err
 				}
 			}
-			if next = token; next == "" || len(groups) >= p.Limit {
+			if next = token; next == "" || len(groups) == p.Limit {
 				break
 			}
 		}
@@ -197,6 +218,9 @@ func (g *Engine) ListGroups(ctx context.Context, f GroupFilter, p Page) (groups 
 	})
 	return groups, next, err
 }
+
+// groupsLooked is how many groups are looked at together for those that a filter chooses.
+const groupsLooked = 500
 
 func below(tx store.Reader, group muster.Group, ancestor muster.GroupName) bool {
 	for a := range lineage(tx, group.Parent) {

@@ -185,9 +185,12 @@ func TestDenialWithoutRestart(t *testing.T) {
 		t.Error("a denied device was let in")
 	}
 	if r, err := web.Get(at); err == nil {
-		if r.Body.Close(); r.StatusCode != 403 {
-			t.Errorf("a denied device gets %d on a connection that is still up", r.StatusCode)
+		r.Body.Close()
+		if typ := r.Header.Get("x-amzn-ErrorType"); r.StatusCode != 400 || typ != "CertificateValidationException" {
+			t.Errorf("a denied device gets %d %s on a connection that is still up", r.StatusCode, typ)
 		}
+	} else {
+		t.Errorf("the connection that is up does not answer: %v", err)
 	}
 	web.CloseIdleConnections()
 	if r, err := web.Get(at); err == nil {

@@ -216,7 +216,7 @@ func (m *mqtt) publishOne(ctx context.Context, p awsapi.Publication) error {
 func (s *Server) identify(r *http.Request) (muster.ThingName, bool, error) {
 	thing, _, known, err := s.identities.of(r.TLS)
 	if err != nil {
-		err = &awsapi.AuthError{Status: http.StatusForbidden, Type: "ForbiddenException", Message: err.Error()}
+		err = &awsapi.AuthError{Status: http.StatusBadRequest, Type: "CertificateValidationException", Message: err.Error()}
 	}
 	return thing, known, err
 }

@@ -2,6 +2,8 @@ package sdk_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"os/exec"
 	"slices"
 	"strings"
@@ -92,9 +94,10 @@ func TestCLI(t *testing.T) {
 	need(t, "aws")
 	url := process.Start(t)
 	for name, journey := range map[string]func(*testing.T, cli){
-		"work a queue":   cliQueue,
-		"continuous job": cliContinuous,
-		"templates":      cliTemplates,
+		"work a queue":                  cliQueue,
+		"continuous job":                cliContinuous,
+		"paging over a thousand things": cliPaging,
+		"templates":                     cliTemplates,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -170,6 +173,41 @@ func cliQueue(t *testing.T, aws cli) {
 	same(t, "history", strings.Join(rows.each("executionSummaries", "jobExecutionSummary.status"), " "), "SUCCEEDED")
 	rows = aws.run(t, "iot", "list-job-executions-for-job", "--job-id", job)
 	same(t, "rows", strings.Join(rows.each("executionSummaries", "thingArn"), " "), arn)
+}
+
+// cliPaging lets the CLI gather pages by itself, of every size, and go on by hand where it stopped.
+func cliPaging(t *testing.T, aws cli) {
+	const count = 1000
+	want := make([]string, count)
+	lines := []string{`{"thingGroup":{"thingGroupName":"cli-fleet"}}`}
+	for i := range count {
+		want[i] = fmt.Sprintf("cli-paging-%04d", i)
+		lines = append(lines, `{"thing":{"thingName":"`+want[i]+`","attributes":{"fleet":"cli"},"thingGroupNames":["cli-fleet"]}}`)
+	}
+	r, err := http.Post(aws.url+"/_muster/import", "application/jsonl", strings.NewReader(strings.Join(lines, "\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Body.Close()
+	same(t, "import", r.StatusCode, http.StatusOK)
+
+	names := func(args ...string) []string {
+		t.Helper()
+		return aws.run(t, append([]string{"iot", "list-things", "--attribute-name", "fleet", "--attribute-value", "cli"}, args...)...).each("things", "thingName")
+	}
+	for _, size := range []string{"250", "97"} {
+		if got := names("--page-size", size); !slices.Equal(got, want) {
+			t.Errorf("pages of %s: %d things", size, len(got))
+		}
+	}
+	page := aws.run(t, "iot", "list-things", "--attribute-name", "fleet", "--attribute-value", "cli", "--max-items", "600")
+	rest := names("--starting-token", page.text("NextToken"))
+	if got := append(page.each("things", "thingName"), rest...); !slices.Equal(got, want) {
+		t.Errorf("in two parts: %d things", len(got))
+	}
+	members, _ := aws.run(t, "iot", "list-things-in-thing-group", "--thing-group-name", "cli-fleet").at("things").([]any)
+	same(t, "members", len(members), count)
+	aws.refuse(t, "InvalidRequestException", "iot", "list-things", "--no-paginate", "--next-token", "nonsense")
 }
 
 func cliContinuous(t *testing.T, aws cli) {
