@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -168,6 +169,7 @@ func TestDenialWithoutRestart(t *testing.T) {
 	if r, err := web.Get(at); err != nil || r.StatusCode != 404 { // it is let in, and not registered
 		t.Fatalf("%v %v", r, err)
 	} else {
+		io.Copy(io.Discard, r.Body) // or the connection would not be kept
 		r.Body.Close()
 	}
 
