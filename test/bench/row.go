@@ -221,7 +221,8 @@ func (r Row) result(got *rounds) Result {
 		return res.missing(r.Measure, r.Figure)
 	}
 	if r.Against != nil {
-		if res.YardValues, ok = figures(got.against, r.Figure); !ok {
+		// What is judged by itself may be something that the yardstick does not do.
+		if res.YardValues, ok = figures(got.against, r.Figure); !ok && compare != Plain {
 			return res.missing(r.Against, r.Figure)
 		}
 	}
@@ -231,7 +232,7 @@ func (r Row) result(got *rounds) Result {
 	res.Low, res.High = math.Inf(1), math.Inf(-1)
 	for i, v := range res.Values {
 		var y float64
-		if r.Against != nil {
+		if len(res.YardValues) > 0 {
 			y = res.YardValues[i]
 		}
 		c := compare.of(v, y)
