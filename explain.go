@@ -29,6 +29,7 @@ const (
 	ReasonBake      ReasonCode = "STAGE_BAKING"       // a stage has its bake time
 	ReasonRoom      ReasonCode = "MAX_IN_FLIGHT"      // as many are at work as may be
 	ReasonRolling   ReasonCode = "ROLLING_OUT"        // the rollout is at work
+	ReasonTurn      ReasonCode = "WAITING_FOR_JOBS"   // as many jobs as are allowed are rolling out
 	ReasonBehind    ReasonCode = "BEHIND_JOB"         // another job is first on the thing
 	ReasonNever     ReasonCode = "NEVER_STARTED"      // it is offered, and the device has not taken it
 	ReasonWorking   ReasonCode = "IN_PROGRESS"        // the device is at work
@@ -53,6 +54,7 @@ type Standing struct {
 	Waiting int64 // things the rollout has yet to come to
 	AtLeast bool  // Waiting was not counted to the end
 	Slot    Time  // when the rate allows the next execution, 0: nobody knows
+	Ahead   int   // jobs whose rollout begins before this one's, if it waits for its turn
 }
 
 // Explain says why things of the job do not move, as far as the job itself is why: what it waits for, and
@@ -105,6 +107,14 @@ func (j *Job) Explain(s Standing) (all []Reason) {
 		return all
 	}
 	if !j.Rolling || j.Held != nil {
+		return all
+	}
+	if j.Waiting {
+		text := "As many jobs as the server allows are rolling out; this one begins when one of them is done"
+		if s.Ahead > 0 {
+			text += ", after " + amount(int64(s.Ahead), "other job") + " that " + map[bool]string{true: "wait", false: "waits"}[s.Ahead > 1] + " as well"
+		}
+		rollout(ReasonTurn, 0, 0, text)
 		return all
 	}
 	share, limited := j.StageShare()

@@ -70,7 +70,7 @@ type Target struct {
 const (
 	MaxTargets         = 100
 	MaxDocumentBytes   = 32768
-	MaxActiveJobs      = 100_000
+	MaxActiveJobs      = 100_000 // unless the server is told otherwise
 	MaxDeletingJobs    = 10
 	MaxPackageVersions = 25
 	MaxRetries         = 10
@@ -119,6 +119,10 @@ type Job struct {
 	// knew, when the job ended or was canceled or deleted: there is no more to tell of them.
 	Showing uint64 `json:",omitempty"`
 	Hidden  bool   `json:",omitempty"`
+	// Waiting says that the rollout has not begun because too many other jobs are rolling out, Counted that
+	// the job is one of those that are counted for that.
+	Waiting bool `json:",omitempty"`
+	Counted bool `json:",omitempty"`
 	// RolledOut is the number of Targets, from the first, that the rollout is done with.
 	RolledOut int
 	// Paced is when the rate allows the next execution after a rollout that is done: targets may be added.
@@ -202,7 +206,7 @@ func (j *Job) InProgressTimeout() time.Duration {
 }
 
 // Concurrent is isConcurrent: the job is rolling out or canceling.
-func (j *Job) Concurrent() bool { return j.Rolling || j.Sweeping }
+func (j *Job) Concurrent() bool { return j.Rolling && !j.Waiting || j.Sweeping }
 
 // Settle returns e as the job's present state leaves it, before the sweep that makes it durable has
 // reached it (design §7): gone when the job is being deleted, canceled when the job was.
@@ -339,7 +343,7 @@ func (c *Counts) Add(ch Change) {
 // Finished reports whether a job with these counts is complete: its executions are all over, and its
 // rollout is done, or its endTime has come. A CONTINUOUS job without an endTime never is.
 func (j *Job) Finished(c Counts) bool {
-	if !j.Status.Active() || j.Concurrent() || c.Pending() != 0 {
+	if !j.Status.Active() || j.Rolling || j.Sweeping || c.Pending() != 0 {
 		return false
 	}
 	return j.EndReached != 0 || j.Selection == Snapshot && j.RolledOut == len(j.Targets)

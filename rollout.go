@@ -9,7 +9,7 @@ import (
 
 // Rollout is jobExecutionsRolloutConfig.
 type Rollout struct {
-	MaximumPerMinute int64 // 1..1000, 0: not given
+	MaximumPerMinute int64 // 1..1000, or more where the server allows it; 0: not given
 	Exponential      *ExponentialRate
 }
 
@@ -31,7 +31,7 @@ type AbortCriterion struct {
 
 // Limits of settings (state-machine.md §6, §9, §10; control-plane.md §2).
 const (
-	MaxPerMinute       = 1000
+	MaxPerMinute       = 1000 // unless the server allows more
 	MinIncreaseFactor  = 1.1
 	MaxIncreaseFactor  = 5
 	MinRoleARN         = 20
@@ -42,15 +42,16 @@ const (
 )
 
 // Check says whether the settings keep the rules of a job's configurations. What is nil or 0 was not
-// given. The error is Invalid and names the member as the wire spells it.
-func (s Settings) Check() error {
+// given; perMinute is the highest rate of a rollout that the server allows. The error is Invalid and names
+// the member as the wire spells it.
+func (s Settings) Check(perMinute int64) error {
 	if s.Presign != nil {
 		if err := s.Presign.check(); err != nil {
 			return err
 		}
 	}
 	if s.Rollout != nil {
-		if err := s.Rollout.check(); err != nil {
+		if err := s.Rollout.check(perMinute); err != nil {
 			return err
 		}
 	}
@@ -90,21 +91,21 @@ func (t *Timeout) check() error {
 }
 
 // check: jobExecutionsRolloutConfig (state-machine.md §9).
-func (r *Rollout) check() error {
+func (r *Rollout) check(perMinute int64) error {
 	const member = "jobExecutionsRolloutConfig"
 	if r.MaximumPerMinute != 0 {
-		if err := checkRange(member+".maximumPerMinute", r.MaximumPerMinute, 1, MaxPerMinute); err != nil {
+		if err := checkRange(member+".maximumPerMinute", r.MaximumPerMinute, 1, perMinute); err != nil {
 			return err
 		}
 	}
 	if r.Exponential == nil {
 		return nil
 	}
-	return r.Exponential.check(member + ".exponentialRate")
+	return r.Exponential.check(member+".exponentialRate", perMinute)
 }
 
-func (x *ExponentialRate) check(member string) error {
-	if err := checkRange(member+".baseRatePerMinute", x.BasePerMinute, 1, MaxPerMinute); err != nil {
+func (x *ExponentialRate) check(member string, perMinute int64) error {
+	if err := checkRange(member+".baseRatePerMinute", x.BasePerMinute, 1, perMinute); err != nil {
 		return err
 	}
 	// Written so that not-a-number fails, too.
@@ -199,12 +200,12 @@ func (r *Rollout) PerMinute(notified, succeeded int64) float64 {
 		return 0
 	}
 	most := float64(r.MaximumPerMinute)
-	if most == 0 {
-		most = MaxPerMinute
-	}
 	x := r.Exponential
 	if x == nil {
 		return most
+	}
+	if most == 0 {
+		most = float64(max(MaxPerMinute, x.BasePerMinute)) // a base above AWS's limit is one that the server allows
 	}
 	steps := int64(0)
 	switch {

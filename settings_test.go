@@ -108,7 +108,7 @@ func TestSettings(t *testing.T) {
 		{"role too short", presign(Presign{"arn:aws:iam", 0}), "presignedUrlConfig.roleArn has 11 characters; it must have between 20 and 2048"},
 		{"role too long", presign(Presign{strings.Repeat("a", 2049), 0}), "presignedUrlConfig.roleArn has 2049 characters; it must have between 20 and 2048"},
 	} {
-		t.Run(c.name, func(t *testing.T) { wantInvalid(t, c.s.Check(), c.want) })
+		t.Run(c.name, func(t *testing.T) { wantInvalid(t, c.s.Check(MaxPerMinute), c.want) })
 	}
 }
 

@@ -47,8 +47,10 @@ func Log(l *slog.Logger) Option { return func(o *options) { o.config.Log = l } }
 
 // A Server is a running Muster that ends with its test.
 type Server struct {
-	// URL is the endpoint of both planes, such as http://127.0.0.1:40123.
+	// URL is the endpoint of both planes, such as http://127.0.0.1:40123. It also speaks MQTT over WebSocket, at /mqtt.
 	URL string
+	// MQTT is where devices speak MQTT, such as tcp://127.0.0.1:40124. Any client id may act for any thing.
+	MQTT string
 
 	t      testing.TB
 	region string
@@ -64,7 +66,7 @@ func New(t testing.TB, opts ...Option) *Server {
 		opt(&o)
 	}
 	c := o.config
-	c.HTTP, c.Store, c.Grace = "127.0.0.1:0", "memory", time.Second
+	c.HTTP, c.MQTT, c.Store, c.Grace = "127.0.0.1:0", "127.0.0.1:0", "memory", time.Second
 	c.Clock = "manual:" + o.start.UTC().Format(time.RFC3339)
 	s, err := server.New(c)
 	if err != nil {
@@ -81,7 +83,7 @@ func New(t testing.TB, opts ...Option) *Server {
 			t.Errorf("mustertest: the server ended badly: %v", err)
 		}
 	})
-	return &Server{URL: "http://" + s.Addrs()["http"], t: t, region: cmp.Or(c.Region, "us-east-1"), client: &http.Client{Transport: own}}
+	return &Server{URL: "http://" + s.Addrs()["http"], MQTT: "tcp://" + s.Addrs()["mqtt"], t: t, region: cmp.Or(c.Region, "us-east-1"), client: &http.Client{Transport: own}}
 }
 
 // AWSConfig is a configuration with which every client of the AWS SDK for Go, version 2, speaks to this
@@ -112,7 +114,7 @@ func (s *Server) NextDue() time.Time {
 }
 
 // Advance moves the clock on, stopping wherever something is due, and returns when all of that is done:
-// rollouts, timeouts, retries, windows. Advance(0) does what is due now, such as the rollout of a job that
+// rollouts, timeouts, retries, windows; devices have been told of it. Advance(0) does what is due now, such as the rollout of a job that
 // was just created. It returns where the clock stands.
 func (s *Server) Advance(d time.Duration) time.Time {
 	s.t.Helper()

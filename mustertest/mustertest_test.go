@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	mqtt "github.com/eclipse/paho.mqtt.golang"
 
 	"muster/mustertest"
 )
@@ -77,6 +78,50 @@ func startNext(t *testing.T, srv *mustertest.Server, thing string) {
 	defer resp.Body.Close()
 	if text, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || !strings.Contains(string(text), `"IN_PROGRESS"`) {
 		t.Fatalf("%s %s %v", resp.Status, text, err)
+	}
+}
+
+// A device over MQTT hears of what the clock brings.
+func TestDeviceIsTold(t *testing.T) {
+	srv := mustertest.New(t)
+	control := iot.NewFromConfig(srv.AWSConfig())
+	ctx := t.Context()
+	thing, err := control.CreateThing(ctx, &iot.CreateThingInput{ThingName: aws.String("lamp")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan string, 10)
+	device := mqtt.NewClient(mqtt.NewClientOptions().AddBroker(srv.MQTT).SetClientID("lamp").SetAutoReconnect(false))
+	done := func(token mqtt.Token) {
+		t.Helper()
+		if !token.WaitTimeout(10*time.Second) || token.Error() != nil {
+			t.Fatal(token.Error())
+		}
+	}
+	done(device.Connect())
+	defer device.Disconnect(0)
+	done(device.Subscribe("$aws/things/lamp/jobs/notify-next", 1, func(_ mqtt.Client, m mqtt.Message) { heard <- string(m.Payload()) }))
+
+	// It starts in an hour.
+	_, err = control.CreateJob(ctx, &iot.CreateJobInput{JobId: aws.String("later"), Targets: []string{*thing.ThingArn}, Document: aws.String(`{}`),
+		SchedulingConfig: &types.SchedulingConfig{StartTime: aws.String(srv.Now().Add(time.Hour).Format("2006-01-02 15:04"))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Advance(59 * time.Minute)
+	select {
+	case told := <-heard:
+		t.Errorf("an hour too early: %s", told)
+	default:
+	}
+	srv.Advance(time.Minute)
+	select {
+	case told := <-heard:
+		if !strings.Contains(told, `"jobId":"later"`) {
+			t.Errorf("it was told %s", told)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it was not told")
 	}
 }
 

@@ -35,6 +35,7 @@ type forecast struct {
 		Samples        []string
 	} `json:"targeted"`
 	Bounded string `json:"bounded"`
+	Waits   string `json:"waits"`
 	Windows []struct{ Opens, Closes string }
 	Aborts  []struct{ Text string }
 	Moments []struct{ At, Text string }
@@ -126,7 +127,9 @@ func (c *dryRunCmd) print(w io.Writer, f forecast) {
 		fmt.Fprintln(w)
 	}
 	fmt.Fprintf(w, "earliest  %s\nexpected  %s\n", f.Earliest, f.Expected)
-	if f.Bounded != "" {
-		fmt.Fprintf(w, "note      %s\n", f.Bounded)
+	for _, note := range []string{f.Bounded, f.Waits} {
+		if note != "" {
+			fmt.Fprintf(w, "note      %s\n", note)
+		}
 	}
 }

@@ -66,6 +66,10 @@ type serveCmd struct {
 	ThrottleWrites  float64 `name:"throttle-data-writes" group:"aws" placeholder:"N" env:"MUSTER_THROTTLE_DATA_WRITES" help:"StartNextPendingJobExecution and UpdateJobExecution per second, all devices together; AWS has 200 (default: no limit)."`
 	ThrottleControl float64 `name:"throttle-control" group:"aws" placeholder:"N" env:"MUSTER_THROTTLE_CONTROL" help:"Each operation of the control plane per second; AWS has 10 for those of jobs (default: no limit)."`
 
+	MaxRolloutRate    int64 `name:"max-rollout-rate" group:"aws" placeholder:"N" default:"1000" env:"MUSTER_MAX_ROLLOUT_RATE" help:"Highest maximumPerMinute and baseRatePerMinute that a job may ask for (default ${default}, as AWS)."`
+	MaxActiveJobs     int   `name:"max-active-jobs" group:"aws" placeholder:"N" default:"100000" env:"MUSTER_MAX_ACTIVE_JOBS" help:"Jobs that are SCHEDULED or IN_PROGRESS (default ${default}, as AWS)."`
+	MaxConcurrentJobs int   `name:"max-concurrent-jobs" group:"aws" placeholder:"N" env:"MUSTER_MAX_CONCURRENT_JOBS" help:"Jobs that roll out at the same time; further ones wait for their turn, and one whose maintenance window opens meanwhile is canceled, as AWS does. AWS has 500 (default: any number)."`
+
 	MaxRequests      int     `name:"max-data-requests" group:"aws" placeholder:"N" default:"4096" env:"MUSTER_MAX_DATA_REQUESTS" help:"Requests of devices under way at once, by HTTP and MQTT together; those beyond wait a few seconds and are then told to come again (default ${default}; -1: no bound)."`
 	ThrottleConnects float64 `name:"throttle-connects" group:"aws" placeholder:"N" env:"MUSTER_THROTTLE_CONNECTS" help:"New connections of MQTT and TLS per second; those beyond wait in the system's queue (default: 1000 per CPU of TLS, no limit of others; -1: no limit)."`
 	ThrottlePublish  float64 `name:"throttle-publishes" group:"aws" placeholder:"N" env:"MUSTER_THROTTLE_PUBLISHES" help:"Messages per second of one MQTT connection, both ways; AWS has 100 (default: no limit)."`
@@ -98,6 +102,8 @@ func (c *serveCmd) config(log *slog.Logger) (server.Config, error) {
 		return server.Config{}, errors.New("--client-ca is for TLS: give one of --mqtts, --https-data and --https too")
 	case c.ClientCA == "" && (c.ClientDeny != "" || c.ClientThing != "" && c.ClientThing != "cn"):
 		return server.Config{}, errors.New("--client-deny and --client-thing need the authorities of the certificates: --client-ca FILE")
+	case c.MaxRolloutRate < 1 || c.MaxActiveJobs < 1 || c.MaxConcurrentJobs < 0:
+		return server.Config{}, errors.New("--max-rollout-rate and --max-active-jobs must be at least 1, --max-concurrent-jobs at least 0, which is any number")
 	case c.Auth == "sigv4" && c.Credentials == "":
 		return server.Config{}, errors.New("--auth sigv4 needs access keys: --credentials FILE")
 	case c.Auth == "none" && c.Credentials != "":
@@ -107,6 +113,7 @@ func (c *serveCmd) config(log *slog.Logger) (server.Config, error) {
 		HTTP: c.HTTP, Control: c.Control, Data: c.Data, HTTPS: c.HTTPS, HTTPSData: c.HTTPSData, MQTT: c.MQTT, MQTTS: c.MQTTS, TLSCert: c.TLSCert, TLSKey: c.TLSKey, Insecure: c.Insecure,
 		Store: c.Store, Account: c.Account, Region: c.Region, Credentials: c.Credentials, REST: c.REST, Endpoint: c.Endpoint,
 		DocumentsDir: c.DocumentsDir, Log: log, Clock: c.Clock, Retention: c.Retention,
+		Limits:   server.Limits{PerMinute: c.MaxRolloutRate, ActiveJobs: c.MaxActiveJobs, ConcurrentJobs: c.MaxConcurrentJobs},
 		ClientCA: c.ClientCA, ClientThing: c.ClientThing, ClientDeny: c.ClientDeny, Connects: c.ThrottleConnects, Publishes: c.ThrottlePublish,
 		Throttle: server.Throttle{Concurrent: c.MaxRequests, DataReads: c.ThrottleReads, DataWrites: c.ThrottleWrites, Control: c.ThrottleControl},
 	}

@@ -79,6 +79,19 @@ func (h *teller) rarely(cmd string, args []string, opts map[string]string) (know
 		if v, err = h.DescribeJob(ctx, muster.JobID(args[1])); err == nil {
 			h.say("%s concurrent=%v processing=%v", v.Status, v.Concurrent(), v.Processing)
 		}
+	case "limit": // what the server was started with: concurrent=, active=, rate=
+		var l Limits
+		for name, set := range map[string]func(int64){"concurrent": func(n int64) { l.ConcurrentJobs = int(n) },
+			"active": func(n int64) { l.ActiveJobs = int(n) }, "rate": func(n int64) { l.PerMinute = n }} {
+			if n := number(opts[name]); n != nil {
+				set(*n)
+			}
+		}
+		h.limits = l.filled()
+		err = h.update(ctx, store.Keys{}, func(tx store.Tx, now muster.Time) error {
+			h.reconsider(tx, now)
+			return nil
+		})
 	case "windows":
 		var v JobView
 		if v, err = h.DescribeJob(ctx, muster.JobID(args[1])); err == nil {

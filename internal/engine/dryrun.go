@@ -50,6 +50,9 @@ type DryRun struct {
 	Rehearsed int64              // of them took part; fewer than Things when there are too many
 	More      bool               // Things is only as many as were counted
 
+	// Waits says that too many other jobs are rolling out now for this one to begin. The rehearsal has no other jobs.
+	Waits bool
+
 	Windows  []WindowTime // the next ones
 	Aborts   []AbortAt
 	Earliest Outcome // if every device succeeds, in no time
@@ -111,10 +114,11 @@ func (g *Engine) DryRun(ctx context.Context, n NewJob, a Assume) (d DryRun, err 
 	d.Job, d.Assumes, d.Now = job, a, g.clock.Now()
 	err = g.store.View(ctx, func(tx store.Reader) error {
 		if named {
-			if err := freeJob(tx, n.ID); err != nil {
+			if err := g.freeJob(tx, n.ID); err != nil {
 				return err
 			}
 		}
+		d.Waits = g.crowded(tx)
 		return checkTargets(tx, job.Targets, "targets")
 	})
 	if err != nil {
@@ -124,8 +128,10 @@ func (g *Engine) DryRun(ctx context.Context, n NewJob, a Assume) (d DryRun, err 
 	if err != nil {
 		return d, err
 	}
-	earliest := rehearse(ctx, g, m.again(), job, doc, d.Now, Assume{Success: 100})
-	expected := rehearse(ctx, g, m, job, doc, d.Now, a)
+	alone := New(nil, Options{Clock: g.clock, Log: g.log, Limits: g.limits})
+	alone.limits.ConcurrentJobs = 0
+	earliest := rehearse(ctx, alone, m.again(), job, doc, d.Now, Assume{Success: 100})
+	expected := rehearse(ctx, alone, m, job, doc, d.Now, a)
 	if err := ctx.Err(); err != nil {
 		return d, err
 	}
@@ -238,7 +244,7 @@ type attempt struct {
 func rehearse(ctx context.Context, g *Engine, m *model, job muster.Job, doc muster.Document, now muster.Time, a Assume) *rehearsal {
 	r := &rehearsal{model: m, assume: a, began: now, now: now, last: now}
 	m.kept, m.turned = r.changed, r.turn
-	beginJob(m, job, doc, "", now)
+	g.beginJob(m, job, doc, "", now)
 	for step := 0; step < maxSteps && !r.over() && ctx.Err() == nil; step++ {
 		if due := m.Due(r.now, 1); len(due) > 0 {
 			if _, err := g.work(m, due[0], r.now, slice); err != nil {

@@ -29,6 +29,7 @@ type Options struct {
 	Log       *slog.Logger
 	// Retention is how long jobs that are over are kept; 0: 730 days.
 	Retention time.Duration
+	Limits    Limits
 }
 
 // DefaultRetention is how long AWS keeps jobs and executions without activity.
@@ -43,6 +44,7 @@ type Engine struct {
 
 	wake      chan struct{} // something may be due
 	retention time.Duration
+	limits    Limits
 	ticking   sync.Mutex    // one round of work at a time: the moves of a manual clock are in order
 	asked     atomic.Uint64 // updates that somebody asked for, and how many of them the loop had seen
 	heard     uint64        // at its last slice, under ticking
@@ -56,7 +58,7 @@ func New(s store.Store, o Options) *Engine {
 	if o.Retention == 0 {
 		o.Retention = DefaultRetention
 	}
-	return &Engine{retention: o.Retention, store: s, clock: o.Clock, docs: o.Documents, log: o.Log, wake: make(chan struct{}, 1)}
+	return &Engine{retention: o.Retention, limits: o.Limits.filled(), store: s, clock: o.Clock, docs: o.Documents, log: o.Log, wake: make(chan struct{}, 1)}
 }
 
 // update is what somebody asks for, at one moment.

@@ -40,7 +40,7 @@ func (g *Engine) Explain(ctx context.Context, id muster.JobID) (x Explanation, e
 			return noJob(id)
 		}
 		x.Job, x.Now, x.Counts = job, g.clock.Now(), tx.Counts(id)
-		s = muster.Standing{Now: x.Now, Counts: x.Counts, Tally: tx.Tally(id), Slot: slotOf(tx, job, x.Now)}
+		s = muster.Standing{Now: x.Now, Counts: x.Counts, Tally: tx.Tally(id), Slot: slotOf(tx, job, x.Now), Ahead: ahead(tx, job)}
 		return nil
 	})
 	if err != nil {
@@ -299,7 +299,7 @@ func (g *Engine) ExplainThing(ctx context.Context, id muster.JobID, name muster.
 		if x.Execution == nil && !registered {
 			return noThing(name)
 		}
-		s := muster.Standing{Now: x.Now, Counts: x.Counts, Tally: tx.Tally(id), Slot: slotOf(tx, job, x.Now)}
+		s := muster.Standing{Now: x.Now, Counts: x.Counts, Tally: tx.Tally(id), Slot: slotOf(tx, job, x.Now), Ahead: ahead(tx, job)}
 		x.Reasons = onThing(tx, &x, registered, job.Explain(s))
 		for i := range x.Reasons {
 			x.Reasons[i].Things, x.Reasons[i].AtLeast = 1, false
@@ -335,7 +335,7 @@ func onThing(tx store.Reader, x *Explanation, registered bool, ofJob []muster.Re
 	case !x.Job.Offers(*e):
 		// Its place in the queue and the device do not matter until the job is offered; its rate does not any more.
 		return slices.DeleteFunc(ofJob, func(r muster.Reason) bool {
-			return r.Code == muster.ReasonRate || r.Code == muster.ReasonRolling || r.Code == muster.ReasonRoom || r.Code == muster.ReasonBake
+			return r.Code == muster.ReasonRate || r.Code == muster.ReasonRolling || r.Code == muster.ReasonRoom || r.Code == muster.ReasonBake || r.Code == muster.ReasonTurn
 		})
 	}
 	q, _ := tx.Queue(x.Thing)

@@ -90,7 +90,7 @@ func (g *Engine) RetryFailed(ctx context.Context, parent, id muster.JobID) (resu
 		if made.ID == "" {
 			made.ID = freeID(tx, parent, len(of.RetriedBy)+1)
 		}
-		if err := freeJob(tx, made.ID); err != nil {
+		if err := g.freeJob(tx, made.ID); err != nil {
 			return err
 		}
 		if exact {
@@ -105,7 +105,7 @@ func (g *Engine) RetryFailed(ctx context.Context, parent, id muster.JobID) (resu
 			}
 		}
 		doc, _ := tx.Document(parent)
-		result = beginJob(tx, made, doc, tx.Tags(muster.Ref{Kind: muster.RefJob, Name: string(parent)}), now)
+		result = g.beginJob(tx, made, doc, tx.Tags(muster.Ref{Kind: muster.RefJob, Name: string(parent)}), now)
 		linked := *of
 		linked.RetriedBy = append(slices.Clone(of.RetriedBy), made.ID)
 		putJob(tx, &linked, now)

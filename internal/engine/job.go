@@ -47,13 +47,13 @@ func (g *Engine) CreateJob(ctx context.Context, n NewJob) (result muster.Job, er
 		return muster.Job{}, err
 	}
 	err = g.update(ctx, store.Keys{Jobs: []muster.JobID{n.ID}}, func(tx store.Tx, now muster.Time) error {
-		if err := freeJob(tx, n.ID); err != nil {
+		if err := g.freeJob(tx, n.ID); err != nil {
 			return err
 		}
 		if err := checkTargets(tx, job.Targets, "targets"); err != nil {
 			return err
 		}
-		result = beginJob(tx, job, doc, n.Tags, now)
+		result = g.beginJob(tx, job, doc, n.Tags, now)
 		return nil
 	})
 	if err != nil {
@@ -64,18 +64,18 @@ func (g *Engine) CreateJob(ctx context.Context, n NewJob) (result muster.Job, er
 }
 
 // freeJob says whether another job may be made, of that id.
-func freeJob(tx store.Reader, id muster.JobID) error {
+func (g *Engine) freeJob(tx store.Reader, id muster.JobID) error {
 	if _, exists := tx.Job(id); exists {
 		return taken(muster.RefJob, string(id), "Job %s already exists", id)
 	}
-	if n := tx.JobCount(muster.JobScheduled) + tx.JobCount(muster.JobInProgress); n >= muster.MaxActiveJobs {
-		return muster.Errorf(muster.LimitExceeded, "There are %d active jobs; at most %d are allowed", n, muster.MaxActiveJobs)
+	if n := tx.JobCount(muster.JobScheduled) + tx.JobCount(muster.JobInProgress); n >= g.limits.ActiveJobs {
+		return muster.Errorf(muster.LimitExceeded, "There are %d active jobs; at most %d are allowed", n, g.limits.ActiveJobs)
 	}
 	return nil
 }
 
 // beginJob stores a job that was checked and sets going what it does by itself.
-func beginJob(tx store.Tx, made muster.Job, doc muster.Document, tags muster.Pairs, now muster.Time) muster.Job {
+func (g *Engine) beginJob(tx store.Tx, made muster.Job, doc muster.Document, tags muster.Pairs, now muster.Time) muster.Job {
 	made.Seq = tx.NextSeq()
 	made.Created, made.Updated = now, now
 	made.Status, made.Rolling = muster.JobInProgress, true
@@ -85,13 +85,13 @@ func beginJob(tx store.Tx, made muster.Job, doc muster.Document, tags muster.Pai
 		}
 		tx.Put(store.Deadline{Due: now, Kind: store.Schedule, Subject: string(made.ID), Cursor: jobCursor(&made)})
 	}
+	if made.Rolling {
+		g.admit(tx, &made, now)
+	}
 	putJob(tx, &made, now)
 	tx.Put(store.Document{Job: made.ID, Document: doc})
 	if tags != "" {
 		tx.Put(store.Tags{Of: muster.Ref{Kind: muster.RefJob, Name: string(made.ID)}, Tags: tags})
-	}
-	if made.Rolling {
-		startRollout(tx, &made, now)
 	}
 	return made
 }
@@ -137,7 +137,7 @@ func (g *Engine) prepareJob(ctx context.Context, n NewJob) (job muster.Job, doc 
 	if job.Extras, err = muster.ParseExtras(n.Tags); err != nil {
 		return job, doc, err
 	}
-	if err := job.Settings.Check(); err != nil {
+	if err := job.Settings.Check(g.limits.PerMinute); err != nil {
 		return job, doc, err
 	}
 	if n.Scheduling == nil && len(windows) > 0 {
@@ -281,7 +281,7 @@ type JobPatch struct {
 
 // UpdateJob changes the description and settings of an active job.
 func (g *Engine) UpdateJob(ctx context.Context, id muster.JobID, p JobPatch) error {
-	if err := p.Settings.Check(); err != nil {
+	if err := p.Settings.Check(g.limits.PerMinute); err != nil {
 		return err
 	}
 	return g.changeJob(ctx, id, func(tx store.Tx, job muster.Job, now muster.Time) (muster.Job, error) {
@@ -369,11 +369,11 @@ func (g *Engine) AssociateTargets(ctx context.Context, id muster.JobID, groups [
 			return job, muster.Errorf(muster.LimitExceeded, "Job %s would have %d targets; at most %d are allowed", id, len(all), muster.MaxTargets)
 		}
 		if len(all) > len(job.Targets) {
-			if !job.Rolling {
-				startRollout(tx, &job, now)
-			}
-			job.Rolling = true
 			job.Targets = all
+			if !job.Rolling {
+				job.Rolling = true
+				g.admit(tx, &job, now)
+			}
 		}
 		if comment != "" {
 			job.Comment = comment

@@ -27,6 +27,14 @@ const (
 // clock stands at; Advance does the rest.
 func (g *Engine) Run(ctx context.Context) {
 	_, manual := g.clock.(*ManualClock)
+	// The limits may be others than those of the run before.
+	err := g.moment(ctx, store.Keys{}, func(tx store.Tx, now muster.Time) error {
+		g.reconsider(tx, now)
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		g.log.Error("whether jobs that wait may begin was not looked at", "error", err)
+	}
 	for ctx.Err() == nil {
 		next, err := g.Tick(ctx)
 		var wait <-chan time.Time
@@ -93,7 +101,7 @@ func (g *Engine) tick(ctx context.Context) (next muster.Time, err error) {
 func (g *Engine) work(tx store.Tx, d store.Deadline, now muster.Time, budget int) (spent int, err error) {
 	switch d.Kind {
 	case store.Rollout:
-		return rollout(tx, d, now, budget)
+		return g.rollout(tx, d, now, budget)
 	case store.Sweep:
 		return sweep(tx, d, now, budget)
 	case store.Delete:
@@ -110,10 +118,12 @@ func (g *Engine) work(tx store.Tx, d store.Deadline, now muster.Time, budget int
 		makeRoom(tx, d, now)
 		return 0, nil
 	case store.Schedule:
-		schedule(tx, d, now)
+		g.schedule(tx, d, now)
 		return 0, nil
 	case store.Shown:
 		return tellShown(tx, d, now, budget)
+	case store.Turn:
+		return g.turns(tx, d, now, budget)
 	case store.Retention:
 		g.retain(tx, d, now)
 		return 0, nil

@@ -22,10 +22,18 @@ func (r *tallied) Counts(muster.JobID) muster.Counts {
 	return muster.Counts{muster.Queued: r.notified}
 }
 
+// rates are all that AWS allows, and some of those that a server may.
+func rates() (all []int64) {
+	for n := int64(1); n <= muster.MaxPerMinute; n++ {
+		all = append(all, n)
+	}
+	return append(all, 1001, 5000, 59_999, 60_000, 100_000, 1_000_000)
+}
+
 // At every rate there is, also with a loop that comes late now and then, no 60 seconds see more executions
 // than the rate; and a loop that is on time loses less than one in a hundred.
 func TestPaceAtEveryRate(t *testing.T) {
-	for perMinute := int64(1); perMinute <= muster.MaxPerMinute; perMinute++ {
+	for _, perMinute := range rates() {
 		for _, late := range []muster.Time{0, 7} {
 			job := &muster.Job{ID: "job", Settings: muster.Settings{Rollout: &muster.Rollout{MaximumPerMinute: perMinute}}}
 			r := &tallied{}

@@ -14,6 +14,12 @@ func mine(tx store.Reader, d store.Deadline) (*muster.Job, bool) {
 // putJob stores a job, and what follows from its being over.
 func putJob(tx store.Tx, job *muster.Job, now muster.Time) {
 	was, had := tx.Job(job.ID)
+	if !job.Concurrent() {
+		uncount(tx, job, now)
+	}
+	if job.Waiting && !job.Rolling {
+		leaveLine(tx, job)
+	}
 	tx.Put(store.Job{Job: job})
 	if had && was.Status.Active() && !job.Status.Active() && job.Status != muster.JobDeleting {
 		tx.Put(store.Deadline{Due: now, Kind: store.Retention, Subject: string(job.ID), Cursor: jobCursor(job)})
@@ -21,19 +27,19 @@ func putJob(tx store.Tx, job *muster.Job, now muster.Time) {
 }
 
 // schedule brings a job in line with its startTime, endTime and maintenance windows (state-machine.md §8).
-func schedule(tx store.Tx, d store.Deadline, now muster.Time) {
+func (g *Engine) schedule(tx store.Tx, d store.Deadline, now muster.Time) {
 	tx.Delete(d)
 	job, ok := mine(tx, d)
 	if !ok || !job.Status.Active() {
 		return
 	}
-	if again := edge(tx, job, now); again != 0 {
+	if again := g.edge(tx, job, now); again != 0 {
 		tx.Put(store.Deadline{Due: again, Kind: store.Schedule, Subject: d.Subject, Cursor: d.Cursor})
 	}
 }
 
 // edge brings an active job in line with its schedule, and says when that has something to say again.
-func edge(tx store.Tx, job *muster.Job, now muster.Time) (again muster.Time) {
+func (g *Engine) edge(tx store.Tx, job *muster.Job, now muster.Time) (again muster.Time) {
 	// By criteria that UpdateJob brought it may have to be aborted: then there is nothing to show any more.
 	settleJob(tx, job.ID, now)
 	if job, _ = tx.Job(job.ID); !job.Status.Active() {
@@ -43,14 +49,21 @@ func edge(tx store.Tx, job *muster.Job, now muster.Time) (again muster.Time) {
 	if next.Updated == job.Updated && next.Status == job.Status && next.EndReached == job.EndReached {
 		return again
 	}
+	if begins := next.Rolling && !job.Rolling; begins && next.Windowed() && g.crowded(tx) {
+		// AWS does so with jobs that have windows (state-machine.md §1).
+		if canceled, err := job.Cancel(false, CrowdedReason, "Canceled: as many jobs as are allowed were rolling out when the job's maintenance window opened", now); err == nil {
+			putJob(tx, &canceled, now)
+			tx.Put(store.Deadline{Due: now, Kind: store.Sweep, Subject: string(job.ID), Cursor: jobCursor(job)})
+			return 0
+		}
+	} else if begins {
+		g.admit(tx, &next, now)
+	}
 	shown := next.Status != job.Status && next.Held == nil && tx.Counts(job.ID)[muster.Queued] > 0
 	if shown {
 		next.Showing = tx.NextSeq()
 	}
 	putJob(tx, &next, now)
-	if next.Rolling && !job.Rolling {
-		startRollout(tx, &next, now)
-	}
 	if next.Sweeping {
 		tx.Put(store.Deadline{Due: now, Kind: store.Sweep, Subject: string(job.ID), Cursor: jobCursor(job)})
 	}
@@ -96,7 +109,7 @@ func tellShown(tx store.Tx, d store.Deadline, now muster.Time, budget int) (spen
 	} else if job, _ = tx.Job(job.ID); job.Showing != 0 {
 		told := *job
 		told.Showing = 0
-		tx.Put(store.Job{Job: &told})
+		putJob(tx, &told, now)
 	}
 	return len(rows) + 1, nil
 }

@@ -84,7 +84,7 @@ func countTargets(tx store.Tx, d store.Deadline, now muster.Time, budget int) (s
 		return 0, err
 	}
 	job, ok := tx.Job(muster.JobID(d.Subject))
-	if !ok || job.Seq != at.Job || !job.Rolling || job.Progress != nil {
+	if !ok || job.Seq != at.Job || !job.Rolling || job.Waiting || job.Progress != nil {
 		return 0, nil
 	}
 	c := census{Target: at.Target, Place: at.Place}

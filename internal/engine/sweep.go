@@ -28,7 +28,7 @@ func sweep(tx store.Tx, d store.Deadline, now muster.Time, budget int) (spent in
 	done := *job
 	done.Sweeping = false
 	done.Updated = now
-	tx.Put(store.Job{Job: &done})
+	putJob(tx, &done, now)
 	settleJob(tx, id, now)
 	return spent, nil
 }
@@ -54,6 +54,7 @@ func remove(tx store.Tx, d store.Deadline, now muster.Time, budget int) (spent i
 		return spent, nil
 	}
 	tx.Put(store.Tags{Of: muster.Ref{Kind: muster.RefJob, Name: d.Subject}})
+	uncount(tx, job, now)
 	tx.Delete(store.Job{Job: job})
 	return spent, nil
 }

@@ -57,7 +57,7 @@ func (g *Engine) CreateTemplate(ctx context.Context, n NewTemplate) (muster.Temp
 		}
 		t.Document = doc.Text
 	}
-	if err := t.Settings.Check(); err != nil {
+	if err := t.Settings.Check(g.limits.PerMinute); err != nil {
 		return t, err
 	}
 	if len(t.DestinationPackageVersions) > muster.MaxPackageVersions {

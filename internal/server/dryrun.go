@@ -26,6 +26,7 @@ type dryRun struct {
 	JobID    string      `json:"jobId,omitempty"`
 	Targeted targetsView `json:"targeted"`
 	Bounded  string      `json:"bounded,omitempty"` // why not everything was played through
+	Waits    string      `json:"waits,omitempty"`   // why it would not begin at once
 	Assumes  struct {
 		Success  float64 `json:"successPercent"`
 		Duration string  `json:"duration"`
@@ -145,6 +146,9 @@ func viewDryRun(d engine.DryRun, id string) dryRun {
 	}
 	if d.Rehearsed < d.Things || d.More {
 		out.Bounded = fmt.Sprintf("The first %d of the things were played through: the curve and both ends are those of a job for them alone", d.Rehearsed)
+	}
+	if d.Waits {
+		out.Waits = "As many jobs as the server allows are rolling out now; the job would begin later by as long as it waits for its turn"
 	}
 	out.Assumes.Success, out.Assumes.Duration = d.Assumes.Success, d.Assumes.Duration.String()
 	out.Assumes.Text = "Each device starts the job as soon as it is offered, whatever else it has queued; failures are spread evenly. The earliest end is that of devices that succeed in no time"

@@ -152,3 +152,28 @@ func TestDryRun(t *testing.T) {
 	want(t, "POST", s.url+"/_muster/dry-run", `{"targets":["arn:aws:iot:us-east-1:123456789012:thing/none"],"document":"{}"}`, 404, "does not exist")
 	want(t, "POST", s.url+"/_muster/dry-run", body(`,"jobExecutionsRolloutConfig":{"maximumPerMinute":5000}`), 400, "maximumPerMinute")
 }
+
+// What the server is told to allow reaches the jobs, and what it refuses says so.
+func TestLimits(t *testing.T) {
+	s := start(t, Config{Clock: "manual:2026-01-01T00:00:00Z", Limits: Limits{PerMinute: 2000, ActiveJobs: 3, ConcurrentJobs: 1}})
+	want(t, "POST", s.url+"/thing-groups/fleet", "{}", 200)
+	for _, name := range []string{"a", "b"} {
+		want(t, "POST", s.url+"/things/"+name, "{}", 200)
+		want(t, "PUT", s.url+"/thing-groups/addThingToThingGroup", `{"thingName":"`+name+`","thingGroupName":"fleet"}`, 200)
+	}
+	rate := func(most, base string) string {
+		return `,"jobExecutionsRolloutConfig":{"maximumPerMinute":` + most + `,"exponentialRate":{"baseRatePerMinute":` + base +
+			`,"incrementFactor":2,"rateIncreaseCriteria":{"numberOfNotifiedThings":1000}}}`
+	}
+	want(t, "PUT", s.url+"/jobs/fast", body(rate("2001", "5")), 400, "maximumPerMinute is 2001; it must be between 1 and 2000")
+	want(t, "PUT", s.url+"/jobs/fast", body(rate("2000", "2001")), 400, "baseRatePerMinute is 2001; it must be between 1 and 2000")
+	want(t, "POST", s.url+"/_muster/dry-run", body(rate("2000", "2001")), 400, "between 1 and 2000")
+	create(t, s, "slow", `,"jobExecutionsRolloutConfig":{"maximumPerMinute":1}`)
+	create(t, s, "fast", rate("2000", "1500"))
+	want(t, "GET", s.url+"/_muster/jobs/fast/explain", "", 200, `"code":"WAITING_FOR_JOBS","things":2`)
+	want(t, "POST", s.url+"/_muster/dry-run", body(""), 200, `"waits":"As many jobs`)
+	create(t, s, "third", "")
+	want(t, "PUT", s.url+"/jobs/fourth", body(""), 410, "at most 3 are allowed")
+	advance(t, s, "1m") // the slow one is done
+	want(t, "GET", s.url+"/things/b/jobs", "", 200, `"jobId":"slow"`, `"jobId":"fast"`, `"jobId":"third"`)
+}

@@ -65,6 +65,8 @@ type Config struct {
 	Connects, Publishes float64
 	// Retention is how long jobs that are over are kept. Default 730 days.
 	Retention time.Duration
+	// Limits are quotas of AWS's that may be others here.
+	Limits Limits
 	// Clock is "real" (also if empty), or "manual" or "manual:RFC3339": the engine's clock then stands still
 	// until POST /_muster/clock moves it. It starts at the given moment or at the present one, or where the store
 	// has it, whichever is later.
@@ -84,6 +86,9 @@ type S3 struct {
 
 // Throttle is in requests per second of the whole account.
 type Throttle = awsapi.Throttle
+
+// Limits are quotas of AWS's that may be others here; zeros are AWS's, but for concurrent jobs: any number.
+type Limits = engine.Limits
 
 // A Server is one running muster. New makes it listen, Run serves.
 type Server struct {
@@ -182,7 +187,7 @@ func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Serve
 	if err != nil {
 		return nil, err
 	}
-	s.engine = engine.New(s.store, engine.Options{Clock: clock, Documents: documents, Log: c.Log, Retention: c.Retention})
+	s.engine = engine.New(s.store, engine.Options{Clock: clock, Documents: documents, Log: c.Log, Retention: c.Retention, Limits: c.Limits})
 	s.api = awsapi.New(s.engine, face)
 	if s.mqtt, err = s.newMQTT(c); err != nil {
 		return nil, fmt.Errorf("the sessions of MQTT cannot be read: %w", err)

@@ -127,6 +127,7 @@ const (
 	Count                             // count the things that staged job Subject is to reach, then roll it out
 	Bake                              // the bake time of a stage of job Subject is over
 	Room                              // the parked rollout of job Subject may have room again
+	Turn                              // jobs whose rollout waits for others to be done may have their turn; no Subject
 )
 
 // A Reader finds rows. A method that cannot read because the store fails returns its zero value and

@@ -95,6 +95,9 @@ func parseModel(data []byte, amend map[string]amendment) (*model, error) {
 		if a.max != 0 && s.Max == nil {
 			s.Max = &a.max
 		}
+		if a.open {
+			s.Max = nil
+		}
 	}
 	return &m, nil
 }

@@ -21,8 +21,12 @@ type noun struct {
 }
 
 // amendment adds a constraint that the model has lost and AWS's documentation
-// still states.
-type amendment struct{ min, max float64 }
+// still states, or takes away an upper bound that is a setting of the server's:
+// package muster checks it.
+type amendment struct {
+	min, max float64
+	open     bool
+}
 
 // mqtt names what differs between a service's HTTP and MQTT payloads.
 type mqtt struct {
@@ -53,7 +57,7 @@ var services = []service{
 			{"thingtype", "CreateThingType DescribeThingType UpdateThingType DeprecateThingType DeleteThingType ListThingTypes"},
 			{"thinggroup", "CreateThingGroup DescribeThingGroup UpdateThingGroup DeleteThingGroup ListThingGroups AddThingToThingGroup RemoveThingFromThingGroup ListThingsInThingGroup ListThingGroupsForThing UpdateThingGroupsForThing"},
 		},
-		amend:   map[string]amendment{"DetailsValue": detailsValue},
+		amend:   map[string]amendment{"DetailsValue": detailsValue, "RolloutRatePerMinute": {open: true}},
 		scalars: map[string]bool{"DetailsMap": true},
 	},
 	{

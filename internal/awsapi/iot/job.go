@@ -454,7 +454,6 @@ func (s *ExponentialRolloutRate) check(v *wire.Violations) {
 	if s.BaseRatePerMinute == nil {
 		v.Required("baseRatePerMinute")
 	} else {
-		v.AtMost("baseRatePerMinute", *s.BaseRatePerMinute, 1000)
 		v.AtLeast("baseRatePerMinute", *s.BaseRatePerMinute, 1)
 	}
 	if s.IncrementFactor == nil {
