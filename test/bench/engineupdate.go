@@ -65,7 +65,9 @@ func (e *engineService) measureUpdates(ctx context.Context, req Request) (Sample
 	if got, made := after.Updates-before.Updates, e.reports.Load()-counted; got != uint64(made) {
 		return nil, fmt.Errorf("the store counts %d updates of %d", got, made)
 	}
-	sample["batch"] = float64(after.Updates-before.Updates) / float64(max(1, after.Batches-before.Batches))
+	batches := float64(max(1, after.Batches-before.Batches))
+	sample["batch"] = float64(after.Updates-before.Updates) / batches
+	sample["sync_us"] = micros(after.SyncTime-before.SyncTime) / batches
 	if exact {
 		err = e.countReported(ctx)
 	}

@@ -214,3 +214,11 @@ func TestBackupFails(t *testing.T) {
 		return nil
 	})
 }
+
+// A directory may be given with a slash at its end; what is in it is guarded all the same.
+func TestGuardOfADirectoryWithASlash(t *testing.T) {
+	s := open(t, Options{Dir: "db/", FS: vfs.NewMem()})
+	if !s.fs.ours("db/000002.log") {
+		t.Fatal("the log is not guarded")
+	}
+}

@@ -67,6 +67,10 @@ func Open(o Options) (*Store, error) {
 	}
 	s.waiting.wake = make(chan struct{}, 1)
 	s.tx = &tx{reader: reader{state: s.state, s: s, b: &s.batch}}
+	o.Dir = fs.PathJoin(o.Dir) // without a slash at its end, as the names of files in it have it
+	if !o.Memory {
+		fs = newLogs(fs, o.Dir)
+	}
 	s.fs = newGuard(fs, o.Dir, s.fail)
 	if err := s.openDB(); err != nil {
 		return nil, errors.Join(err, slow.Close())
