@@ -27,13 +27,13 @@ func (c *controlClock) Now() muster.Time { return c.now }
 
 // An operator talks to a control plane over an engine of its own, and plays its devices.
 type operator struct {
-	t               *testing.T
+	t               testing.TB
 	clock           *controlClock
 	engine          *engine.Engine
 	control, device http.Handler
 }
 
-func newOperator(t *testing.T, c Config) *operator {
+func newOperator(t testing.TB, c Config) *operator {
 	s, err := pebblestore.Open(pebblestore.Options{Memory: true})
 	if err != nil {
 		t.Fatal(err)
