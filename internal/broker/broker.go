@@ -4,6 +4,8 @@
 // One goroutine serves a connection; others come and go only for sockets that are slow. Everything a client can
 // make the broker hold is bounded by Limits. DESIGN.md tells how it works and which clauses do not apply.
 //
+// Remote is the other side: a client of a broker that somebody else runs.
+//
 // A normative statement is named where it is obeyed: [MQTT-4.7.2-1] is one of MQTT 5, [MQTT3-4.7.2-1] one of MQTT 3.1.1.
 package broker
 
