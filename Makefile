@@ -67,6 +67,7 @@ missing:
 	@miss() { printf '\n*** %s is missing: its journeys in test/sdk were NOT run. To get it: %s ***\n' "$$1" "$$2"; }; \
 	command -v aws >/dev/null 2>&1 || miss 'the AWS CLI' 'apt-get install awscli'; \
 	command -v mosquitto_rr >/dev/null 2>&1 || miss 'Mosquitto' 'apt-get install mosquitto-clients'; \
+	command -v mosquitto >/dev/null 2>&1 || [ -x /usr/sbin/mosquitto ] || miss "Mosquitto's broker" 'apt-get install mosquitto'; \
 	command -v curl >/dev/null 2>&1 || miss curl 'apt-get install curl'; \
 	{ python3 -c 'from boto3 import client' || /usr/bin/python3 -c 'from boto3 import client'; } >/dev/null 2>&1 || \
 		miss boto3 'apt-get install python3-boto3'; \

@@ -24,6 +24,7 @@ import (
 // groups are the headings of the flags.
 var groups = []kong.Group{
 	{Key: "listen", Title: "Where to listen:", Description: "An address is HOST:PORT, :PORT or PORT; port 0 is any free one. Without a host it means this machine alone as long as the listener does not find out who connects, and every interface otherwise."},
+	{Key: "broker", Title: "Which MQTT broker to attach to, with --mqtt external:"},
 	{Key: "store", Title: "What to keep, and where:"},
 	{Key: "auth", Title: "Who may ask:"},
 	{Key: "aws", Title: "What to look like:"},
@@ -38,12 +39,14 @@ type serveCmd struct {
 	Data      string `name:"http-data" group:"listen" placeholder:"ADDRESS" env:"MUSTER_HTTP_DATA" help:"Plain HTTP for the data plane alone: devices."`
 	HTTPS     string `name:"https" group:"listen" placeholder:"ADDRESS" env:"MUSTER_HTTPS" help:"HTTP over TLS, both planes."`
 	HTTPSData string `name:"https-data" group:"listen" placeholder:"ADDRESS" env:"MUSTER_HTTPS_DATA" help:"HTTP over TLS for the data plane alone: devices with certificates, as on AWS's port 8443."`
-	MQTT      string `name:"mqtt" group:"listen" placeholder:"ADDRESS" default:":1883" env:"MUSTER_MQTT" help:"Plain MQTT, which asks nobody who they are (default ${default}; empty for none). It is also spoken over WebSocket at /mqtt of HTTP."`
+	MQTT      string `name:"mqtt" group:"listen" placeholder:"ADDRESS" default:":1883" env:"MUSTER_MQTT" help:"Plain MQTT, which asks nobody who they are (default ${default}; empty for none). It is also spoken over WebSocket at /mqtt of HTTP. external: by a broker that runs elsewhere."`
 	MQTTS     string `name:"mqtts" group:"listen" placeholder:"ADDRESS" env:"MUSTER_MQTTS" help:"MQTT over TLS, such as :8883; with --client-ca each client must show a certificate."`
 	TLSCert   string `group:"listen" placeholder:"FILE" env:"MUSTER_TLS_CERT" help:"Certificate chain for --https, --https-data and --mqtts, PEM. Read again when it changes."`
 	TLSKey    string `group:"listen" placeholder:"FILE" env:"MUSTER_TLS_KEY" help:"Its private key, PEM."`
 	Insecure  bool   `group:"listen" env:"MUSTER_INSECURE" help:"Let other machines in although nothing authenticates: everybody who can reach the port may act for every device."`
 	AddrFile  string `group:"listen" placeholder:"FILE" env:"MUSTER_ADDR_FILE" help:"Write the addresses to FILE as JSON once they are open, such as {\"http\":\"127.0.0.1:43211\"}."`
+
+	Broker brokerFlags `embed:""`
 
 	Store string `group:"store" placeholder:"STORE" default:"pebble:./muster-data" env:"MUSTER_STORE" help:"pebble:DIR keeps everything in a directory, memory forgets at the end (default ${default})."`
 
@@ -109,8 +112,16 @@ func (c *serveCmd) config(log *slog.Logger) (server.Config, error) {
 	case c.Auth == "none" && c.Credentials != "":
 		return server.Config{}, errors.New("--credentials is given, but --auth is none: say --auth sigv4 to ask for signatures")
 	}
+	outside, err := c.broker()
+	if err != nil {
+		return server.Config{}, err
+	}
+	inside := c.MQTT
+	if outside != nil {
+		inside = ""
+	}
 	config := server.Config{
-		HTTP: c.HTTP, Control: c.Control, Data: c.Data, HTTPS: c.HTTPS, HTTPSData: c.HTTPSData, MQTT: c.MQTT, MQTTS: c.MQTTS, TLSCert: c.TLSCert, TLSKey: c.TLSKey, Insecure: c.Insecure,
+		HTTP: c.HTTP, Control: c.Control, Data: c.Data, HTTPS: c.HTTPS, HTTPSData: c.HTTPSData, MQTT: inside, MQTTS: c.MQTTS, Broker: outside, TLSCert: c.TLSCert, TLSKey: c.TLSKey, Insecure: c.Insecure,
 		Store: c.Store, Account: c.Account, Region: c.Region, Credentials: c.Credentials, REST: c.REST, Endpoint: c.Endpoint,
 		DocumentsDir: c.DocumentsDir, Log: log, Clock: c.Clock, Retention: c.Retention,
 		Limits:   server.Limits{PerMinute: c.MaxRolloutRate, ActiveJobs: c.MaxActiveJobs, ConcurrentJobs: c.MaxConcurrentJobs},
@@ -174,7 +185,7 @@ func (c *serveCmd) greet(w io.Writer, log *slog.Logger, s *server.Server) {
 	addrs := s.Addrs()
 	access := c.access(s)
 	if c.LogFormat == "json" {
-		log.Info("listening", "addresses", addrs, "store", c.Store, "access", access, "version", version())
+		log.Info("listening", "addresses", addrs, "broker", c.Broker.where(), "store", c.Store, "access", access, "version", version())
 		return
 	}
 	fmt.Fprintf(w, "muster %s\n", version())
@@ -189,6 +200,9 @@ func (c *serveCmd) greet(w io.Writer, log *slog.Logger, s *server.Server) {
 			}
 			fmt.Fprintf(w, "  listen  %s://%s%s\n", kind.scheme, here, kind.says)
 		}
+	}
+	if c.MQTT == externalBroker {
+		fmt.Fprintf(w, "  mqtt    attached to %s, which knows who devices are\n", c.Broker.where())
 	}
 	data := "in memory: forgotten when the server stops"
 	if dir, ok := strings.CutPrefix(c.Store, "pebble:"); ok {
@@ -222,7 +236,11 @@ func (c *serveCmd) access(s *server.Server) string {
 	case s.Exposed():
 		return open + " and other machines can connect: everybody who can may act for every device"
 	case s.LoopbackOnly() && who == "":
-		return open + ", so only this machine can connect (--auth sigv4 opens HTTP to others, --client-ca MQTT)"
+		hint := "--auth sigv4 opens HTTP to others, --client-ca MQTT"
+		if c.MQTT == externalBroker {
+			hint = "--auth sigv4 opens it to others"
+		}
+		return open + ", so only this machine can connect (" + hint + ")"
 	case s.Open():
 		return open + ", so there only this machine can connect"
 	}

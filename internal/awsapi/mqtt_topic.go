@@ -1,6 +1,9 @@
 package awsapi
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 const (
 	thingsPrefix    = "$aws/things/"
@@ -34,6 +37,30 @@ func newTopics() topics {
 		}
 	}
 	return t
+}
+
+// RequestFilters are the filters that match the topics of requests, Greengrass's among them, and no answer: for
+// a broker that is not told which publishes are requests.
+func (a *API) RequestFilters() (filters []string) {
+	for topic := range a.topics {
+		levels := strings.ReplaceAll(topic, "{jobId}", "+")
+		filters = append(filters, thingsPrefix+"+/"+levels)
+		if of, verb, ok := strings.Cut(levels, "/+/"); ok {
+			filters = append(filters, thingsPrefix+"+/"+of+"/+/+/"+verb) // + is a namespace
+		}
+	}
+	slices.Sort(filters)
+	return filters
+}
+
+// ThingOf is the thing that a topic below $aws/things/ is about; empty: it is not there.
+func ThingOf(topic string) string {
+	rest, ok := strings.CutPrefix(topic, thingsPrefix)
+	if !ok {
+		return ""
+	}
+	thing, _, _ := strings.Cut(rest, "/")
+	return thing
 }
 
 // parse takes a topic apart; mine is false for one that is not below $aws/things/{thing}/jobs/.

@@ -31,6 +31,8 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 	switch err := s.look(); {
 	case err != nil:
 		reply(w, http.StatusServiceUnavailable, answer{Reason: reason(err)})
+	case s.messenger.health() != nil:
+		reply(w, http.StatusServiceUnavailable, answer{Reason: reason(s.messenger.health())})
 	case s.stopping.Load():
 		reply(w, http.StatusServiceUnavailable, answer{Reason: "The server is stopping"})
 	default:
@@ -65,7 +67,9 @@ func (s *Server) watch(ctx context.Context) {
 		case <-read.C:
 			// Each logs what is wrong itself, once.
 			_ = s.Reload()
-			s.mqtt.sessions.tidy()
+			if s.mqtt != nil {
+				s.mqtt.sessions.tidy()
+			}
 		}
 	}
 }

@@ -212,12 +212,12 @@ func (s *Server) serve(d *door, l net.Listener) error {
 	case !d.tls && d.http:
 		return d.server.Serve(l)
 	case !d.tls:
-		return m.broker.Serve(pace(l, m.arrivals))
+		return m.broker.Serve(pace(l, s.arrivals))
 	}
 	// Where certificates are known to be devices', MQTT asks for one; where there are only signatures,
 	// nobody can say who they are this way.
 	anonymous := s.identities == nil && (!d.http || s.credentials == nil)
-	g := open(pace(l, m.handshakes), s.tlsConfig(d), d.http, func(c net.Conn) { m.serveConn(c, link{anonymous: anonymous}) }, s.log)
+	g := open(pace(l, s.handshakes), s.tlsConfig(d), d.http, func(c net.Conn) { m.serveConn(c, link{anonymous: anonymous}) }, s.log)
 	if !s.keepGate(g) {
 		return net.ErrClosed
 	}
@@ -228,7 +228,7 @@ func (s *Server) serve(d *door, l net.Listener) error {
 	return d.server.Serve(g)
 }
 
-// httpServer serves// httpServer serves the AWS face beside Muster's own endpoints.
+// httpServer serves the AWS face beside Muster's own endpoints.
 func (s *Server) httpServer(d *door) *http.Server {
 	var config *tls.Config
 	if d.tls {

@@ -30,11 +30,9 @@ type mqtt struct {
 	registered func(context.Context, muster.ThingName) (bool, error)
 	now        func() time.Time
 
-	arrivals   *rate.Limiter   // of new connections, all listeners together; nil: no limit
-	handshakes *rate.Limiter   // of new connections with TLS
-	ctx        context.Context // of requests; ends when they are cut
-	cut        context.CancelFunc
-	version    atomic.Int64 // of the last presence event
+	ctx     context.Context // of requests; ends when they are cut
+	cut     context.CancelFunc
+	version atomic.Int64 // of the last presence event
 
 	mu      sync.Mutex
 	devices map[*broker.Client]struct{} // that are connected with a certificate
@@ -56,6 +54,19 @@ type link struct {
 	peer      *peer
 }
 
+// A messenger is where devices are spoken to by MQTT: the broker inside, or somebody else's.
+type messenger interface {
+	run(context.Context) // until its context ends
+	// publish is what follow's reader of the feed publishes with; it returns once that outlives the process.
+	publish(context.Context, []awsapi.Publication) error
+	publishOne(context.Context, awsapi.Publication) error
+	listening(topic string) bool
+	follow(ctx context.Context, fn func(context.Context)) // lets fn read the feed while that is this node's work
+	health() error                                        // why devices are not reached; nil: they are
+	shutdown(context.Context) error
+	close()
+}
+
 const (
 	thingsTopics = "$aws/things/"
 	eventsTopics = "$aws/events"
@@ -71,6 +82,18 @@ func pacer(perSecond float64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond/10)))
 }
 
+// pacers are those of new connections, of all listeners together, and of those with TLS; nil: no limit.
+func (c *Config) pacers() (arrivals, handshakes *rate.Limiter) {
+	switch {
+	case c.Connects > 0:
+		arrivals = pacer(c.Connects)
+		handshakes = arrivals
+	case c.Connects == 0:
+		handshakes = pacer(handshakesPerCPU * float64(runtime.GOMAXPROCS(0)))
+	}
+	return arrivals, handshakes
+}
+
 func (s *Server) newMQTT(c Config) (*mqtt, error) {
 	m := &mqtt{api: s.api, identities: s.identities, now: s.now, sessions: newSessions(s.store, s.now), devices: map[*broker.Client]struct{}{}}
 	m.registered = func(ctx context.Context, name muster.ThingName) (bool, error) {
@@ -79,13 +102,6 @@ func (s *Server) newMQTT(c Config) (*mqtt, error) {
 			return false, nil
 		}
 		return err == nil, err
-	}
-	switch {
-	case c.Connects > 0:
-		m.arrivals = pacer(c.Connects)
-		m.handshakes = m.arrivals
-	case c.Connects == 0:
-		m.handshakes = pacer(handshakesPerCPU * float64(runtime.GOMAXPROCS(0)))
 	}
 	m.ctx, m.cut = context.WithCancel(context.Background())
 	var err error
@@ -184,17 +200,37 @@ func (m *mqtt) intercept(c *broker.Client, in *broker.Message) bool {
 func (m *mqtt) publish(ctx context.Context, all []awsapi.Publication) error {
 	messages := make([]*broker.Message, len(all))
 	for i, p := range all {
-		messages[i] = m.message(p)
+		messages[i] = message(p, m.now)
 	}
 	return m.broker.Publish(ctx, messages...)
 }
 
-func (m *mqtt) message(p awsapi.Publication) *broker.Message {
+func (m *mqtt) listening(topic string) bool { return m.broker.HasSubscriber(topic) }
+
+// run does nothing: connections are served as they come.
+func (m *mqtt) run(context.Context) {}
+
+// follow lets fn read the feed: each node tells its own connections.
+func (m *mqtt) follow(ctx context.Context, fn func(context.Context)) { fn(ctx) }
+
+// health is nil: who is inside is there.
+func (m *mqtt) health() error { return nil }
+
+// close ends what is left, at once.
+func (m *mqtt) close() {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	m.cut()
+	_ = m.broker.Shutdown(now) // Run has done it in peace
+}
+
+// message is a publication as the broker takes it.
+func message(p awsapi.Publication, now func() time.Time) *broker.Message {
 	out := &broker.Message{Topic: p.Topic, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain}
 	if x := p.Properties; x != nil {
 		out.UTF8, out.ContentType, out.ResponseTopic, out.CorrelationData = x.UTF8, x.ContentType, x.ResponseTopic, x.CorrelationData
 		if x.Expiry > 0 {
-			out.Expires = m.now().Add(x.Expiry)
+			out.Expires = now().Add(x.Expiry)
 		}
 		for _, u := range x.User {
 			out.User = append(out.User, broker.User{Key: u.Name, Value: u.Value})

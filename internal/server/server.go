@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"muster/internal/awsapi"
 	"muster/internal/engine"
 	"muster/internal/store"
@@ -31,7 +33,10 @@ type Config struct {
 	// An address is HOST:PORT, :PORT or PORT; port 0 is any free one. Without a host it means loopback as
 	// long as the listener does not authenticate, and every interface otherwise.
 	HTTP, Control, Data, HTTPS, HTTPSData, MQTT, MQTTS string
-	TLSCert, TLSKey                                    string // PEM files; new ones are taken up while the server runs
+	// Broker is somebody else's MQTT broker to attach to. With it there is no broker inside: MQTT and MQTTS must be
+	// empty, and MQTT is spoken on no other listener either.
+	Broker          *Broker
+	TLSCert, TLSKey string // PEM files; new ones are taken up while the server runs
 	// Insecure allows listening beyond loopback although nothing authenticates.
 	Insecure bool
 
@@ -102,8 +107,11 @@ type Server struct {
 	sigv4       *awsapi.SigV4 // nil: nothing is signed
 	identities  *identities   // nil: certificates of clients are not looked at
 	keyPair     keyPair
-	mqtt        *mqtt
+	mqtt        *mqtt     // nil: the broker is somebody else's
+	messenger   messenger // mqtt, or that
 	doors       []*door
+	arrivals    *rate.Limiter // of new connections; nil: no limit
+	handshakes  *rate.Limiter // of those with TLS
 
 	gatesMu     sync.Mutex
 	gates       []*gate
@@ -135,10 +143,14 @@ func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Serve
 		return nil, fmt.Errorf("the REST form is spoken auto, always or never, not %q", c.REST)
 	}
 	c.Grace = cmp.Or(c.Grace, 10*time.Second)
+	if c.Broker != nil && (c.MQTT != "" || c.MQTTS != "") {
+		return nil, errors.New("MQTT is spoken by the broker that this server attaches to; it cannot listen for it too")
+	}
 	if c.HTTP == "" && c.Control == "" && c.Data == "" && c.HTTPS == "" && c.HTTPSData == "" && c.MQTT == "" && c.MQTTS == "" {
 		c.HTTP = "127.0.0.1:0"
 	}
 	s := &Server{config: c, log: c.Log, now: time.Now}
+	s.arrivals, s.handshakes = c.pacers()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -159,7 +171,7 @@ func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Serve
 		}
 		face.Device = s.identify
 	}
-	face.Publish = func(ctx context.Context, p awsapi.Publication) error { return s.mqtt.publishOne(ctx, p) }
+	face.Publish = func(ctx context.Context, p awsapi.Publication) error { return s.messenger.publishOne(ctx, p) }
 	var objects *awsapi.S3
 	if c.S3 != nil {
 		objects, err = awsapi.NewS3(awsapi.S3Options{Endpoint: c.S3.Endpoint, Region: cmp.Or(c.S3.Region, c.Region),
@@ -189,8 +201,17 @@ func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Serve
 	}
 	s.engine = engine.New(s.store, engine.Options{Clock: clock, Documents: documents, Log: c.Log, Retention: c.Retention, Limits: c.Limits})
 	s.api = awsapi.New(s.engine, face)
-	if s.mqtt, err = s.newMQTT(c); err != nil {
-		return nil, fmt.Errorf("the sessions of MQTT cannot be read: %w", err)
+	if c.Broker != nil {
+		e, err := s.newExternal(*c.Broker)
+		if err != nil {
+			return nil, err
+		}
+		s.messenger = e
+	} else {
+		if s.mqtt, err = s.newMQTT(c); err != nil {
+			return nil, fmt.Errorf("the sessions of MQTT cannot be read: %w", err)
+		}
+		s.messenger = s.mqtt
 	}
 	for _, d := range s.doors {
 		if d.http {
@@ -211,10 +232,13 @@ func (s *Server) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { s.engine.Run(loop) })
 	background.Go(func() { s.watch(loop) })
+	background.Go(func() { s.messenger.run(loop) })
 	telling, stopTelling := context.WithCancel(loop)
 	defer stopTelling()
 	var teller sync.WaitGroup
-	teller.Go(func() { s.api.Follow(telling, s.mqtt.publish, s.mqtt.broker.HasSubscriber) })
+	teller.Go(func() {
+		s.messenger.follow(telling, func(ctx context.Context) { s.api.Follow(ctx, s.messenger.publish, s.messenger.listening) })
+	})
 
 	failed := make(chan error, 8)
 	var doors sync.WaitGroup
@@ -277,7 +301,7 @@ func (s *Server) shutdown(ctx context.Context, cut, stopTelling func()) {
 	defer stop()
 	_ = s.api.Told(last) // what is not told now is told after the next start
 	stopTelling()
-	if err := s.mqtt.shutdown(grace); err != nil {
+	if err := s.messenger.shutdown(grace); err != nil {
 		s.log.Warn("MQTT connections were cut short", "error", err)
 	}
 }
@@ -294,11 +318,8 @@ func (s *Server) Close() error {
 				_ = l.Close()
 			}
 		}
-		if s.mqtt != nil && s.mqtt.broker != nil {
-			now, cancel := context.WithCancel(context.Background())
-			cancel()
-			s.mqtt.cut()
-			_ = s.mqtt.broker.Shutdown(now) // Run has done it in peace
+		if s.messenger != nil {
+			s.messenger.close()
 		}
 		if s.store != nil {
 			s.closeErr = s.store.Close()
@@ -319,7 +340,7 @@ func (s *Server) Reload() error {
 	}
 	if s.identities != nil {
 		changed, err := s.identities.reload()
-		if changed {
+		if changed && s.mqtt != nil {
 			s.mqtt.judge()
 		}
 		errs = append(errs, err)

@@ -70,7 +70,10 @@ func (c *Config) hasTLS() bool { return c.HTTPS != "" || c.HTTPSData != "" || c.
 func (s *Server) tlsConfig(d *door) *tls.Config {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: mqttProtocols,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.keyPair.current.Load(), nil }}
-	if d.http {
+	switch {
+	case s.mqtt == nil:
+		config.NextProtos = httpProtocols
+	case d.http:
 		config.NextProtos = slices.Concat(httpProtocols, mqttProtocols)
 	}
 	if s.identities == nil {

@@ -18,6 +18,10 @@ const mqttPath = "/mqtt"
 // serveWebSocket makes an MQTT connection of a request. Where signatures are asked for, its query is signed
 // for the service iotdevicegateway, unless the client has shown a device's certificate.
 func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request) {
+	if s.mqtt == nil {
+		refuse(w, http.StatusNotFound, "MQTT is not spoken here: devices connect to the broker that this server is attached to")
+		return
+	}
 	l := link{anonymous: s.credentials == nil}
 	presigned := false
 	_, known, err := s.identify(r)
@@ -47,7 +51,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	// Not the request's context: that ends with what HTTP has begun, and the broker says goodbye by itself.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	defer cancel()
-	if p := s.mqtt.arrivals; p != nil && p.Wait(s.mqtt.ctx) != nil {
+	if p := s.arrivals; p != nil && p.Wait(s.mqtt.ctx) != nil {
 		conn.Close(websocket.StatusGoingAway, "")
 		return
 	}

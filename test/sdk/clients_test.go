@@ -85,6 +85,8 @@ var seekers = map[string]struct {
 	"aws":           {func() (string, error) { return exec.LookPath("aws") }, "apt-get install awscli, or pip install awscli"},
 	"curl":          {func() (string, error) { return exec.LookPath("curl") }, "apt-get install curl"},
 	"mosquitto_sub": {func() (string, error) { return exec.LookPath("mosquitto_sub") }, "apt-get install mosquitto-clients"},
+	"mosquitto":     {findMosquitto, "apt-get install mosquitto"},
+	"mosquitto_pub": {func() (string, error) { return exec.LookPath("mosquitto_pub") }, "apt-get install mosquitto-clients"},
 	"mosquitto_rr":  {func() (string, error) { return exec.LookPath("mosquitto_rr") }, "apt-get install mosquitto-clients"},
 	"device SDK":    {findDeviceSDK, "install Node.js 20 and npm (apt-get install nodejs npm), then `npm ci` in test/sdk/js; `make test` does the latter"},
 	"python":        {findPython, "apt-get install python3-boto3, or pip install boto3"},
@@ -106,6 +108,15 @@ func findPython() (string, error) {
 		tried = append(tried, path)
 	}
 	return "", fmt.Errorf("no python3 with boto3 (looked at: %s)", strings.Join(tried, " "))
+}
+
+// findMosquitto finds the broker, which is where daemons are.
+func findMosquitto() (string, error) {
+	path, err := exec.LookPath("mosquitto")
+	if err != nil {
+		return exec.LookPath("/usr/sbin/mosquitto")
+	}
+	return path, nil
 }
 
 func findNode() (string, error) {

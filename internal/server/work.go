@@ -1,0 +1,14 @@
+package server
+
+// A work is something that one node at a time may do.
+type work string
+
+// What is done at somebody else's broker. Both are no work of several nodes: requests that are not shared come to
+// every subscriber, and each subscriber must be told once.
+const (
+	brokerRequests work = "broker requests"
+	brokerNotices  work = "broker notices"
+)
+
+// owns says whether a work is this node's now. A store that one process owns makes all of it its own.
+func (s *Server) owns(work) bool { return true }
