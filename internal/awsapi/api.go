@@ -89,7 +89,7 @@ type call struct {
 	thing  muster.ThingName // that the client is known to be; empty: it may act for every thing
 	// request is the id of an HTTP request.
 	request string
-	// namespace is that of an MQTT topic; of the jobs of others $next knows nothing.
+	// namespace is that of an MQTT topic, or of a namespaceId; of the jobs of others $next knows nothing.
 	namespace string
 	// execution is the one the answer is about, for the REST form; its Job is empty when there is none.
 	execution muster.Execution

@@ -62,6 +62,20 @@ func (c *call) describeForDevice(in *jobsdata.DescribeJobExecutionInput) (wire.O
 	return &jobsdata.DescribeJobExecutionOutput{Execution: shape}, err
 }
 
+// readNamespace reads namespaceId, which DescribeJobExecution had in older models (data-plane.md §3): $next is then
+// the next of that namespace's jobs. A job's own id needs none.
+func (c *call) readNamespace(e *entry, query func(string) (string, bool)) error {
+	if e.op.Plane != wire.Data || e.op.Name != "DescribeJobExecution" {
+		return nil
+	}
+	name, given := query("namespaceId")
+	if !given {
+		return nil
+	}
+	c.namespace = name
+	return validNamespace("namespaceId", name)
+}
+
 // update is UpdateJobExecution.
 func (c *call) update(in *jobsdata.UpdateJobExecutionInput) (wire.Output, error) {
 	number, err := executionNumber(in.ExecutionNumber, in.JobID, in.ThingName)

@@ -172,6 +172,9 @@ func (h *handler) serve(c *call, r *http.Request) (a answer) {
 		a.err = err
 		return a
 	}
+	if a.err = c.readNamespace(e, query); a.err != nil {
+		return a
+	}
 	a.out, a.err = e.route.handle(c, in)
 	return a
 }

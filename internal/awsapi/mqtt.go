@@ -137,8 +137,8 @@ func noHeader(string) string        { return "" }
 
 // checkNamespace finds a job that a namespaced topic names to be of that namespace.
 func (c *call) checkNamespace(d *deviceTopic) error {
-	if d.namespace == "" || len(d.namespace) > maxNamespace || strings.ContainsFunc(d.namespace, notInNamespace) {
-		return muster.Errorf(muster.Invalid, "The namespace %q of the topic must be 1 to %d of a-z, A-Z, 0-9, _ and -", d.namespace, maxNamespace)
+	if err := validNamespace("The namespace of the topic", d.namespace); err != nil {
+		return err
 	}
 	if d.job == next {
 		return nil
@@ -150,6 +150,13 @@ func (c *call) checkNamespace(d *deviceTopic) error {
 		return err
 	case err != nil || job.Namespace != d.namespace:
 		return muster.Errorf(muster.NotFound, "Thing %s has no execution of job %s in namespace %s", d.thing, d.job, d.namespace)
+	}
+	return nil
+}
+
+func validNamespace(what, name string) error {
+	if name == "" || len(name) > maxNamespace || strings.ContainsFunc(name, notInNamespace) {
+		return muster.Errorf(muster.Invalid, "%s is %q; it must be 1 to %d of a-z, A-Z, 0-9, _ and -", what, name, maxNamespace)
 	}
 	return nil
 }
