@@ -24,8 +24,11 @@ var rooms = map[string]struct {
 }{
 	".": {may: []string{"std"}, refuses: []string{"context", "os", "net", "log", "sync", "database/sql"}},
 
-	"internal/store": {may: []string{"std", "muster"}, refuses: []string{"os", "net", "database/sql"}},
-	"internal/store/pebblestore": {may: []string{"std", "muster", "muster/internal/store",
+	"internal/store":       {may: []string{"std", "muster"}, refuses: []string{"os", "net", "database/sql"}},
+	"internal/store/codec": {may: []string{"std", "muster"}, refuses: []string{"os", "net"}},
+	"internal/store/pgstore": {may: []string{"std", "muster", "muster/internal/store", "muster/internal/store/codec", "github.com/jackc/pgx/v5/",
+		"github.com/google/uuid"}, refuses: []string{"os", "database/sql"}},
+	"internal/store/pebblestore": {may: []string{"std", "muster", "muster/internal/store", "muster/internal/store/codec",
 		"github.com/cockroachdb/pebble/v2/", "github.com/cockroachdb/crlib/crtime",
 		"github.com/RoaringBitmap/roaring/v2/", "github.com/RaduBerinde/btreemap"}, refuses: []string{"net", "database/sql"}},
 	"internal/store/storetest": {may: []string{"std", "muster", "muster/internal/store"}, refuses: []string{"net", "database/sql"}},
@@ -49,10 +52,11 @@ var rooms = map[string]struct {
 	"cmd/muster":      {may: []string{"std", "muster", "muster/internal/server", "github.com/alecthomas/kong", "github.com/aws/"}},
 
 	// What measures may reach inside; what plays the client may not.
-	"test/bench":   {may: []string{"std", "muster", "muster/internal/", "github.com/"}},
-	"test/storm":   {may: []string{"std", "muster", "muster/internal/", "github.com/"}},
-	"test/process": {may: []string{"std"}},
-	"test/sdk":     {may: []string{"std", "muster/test/process", "github.com/"}},
+	"test/bench":    {may: []string{"std", "muster", "muster/internal/", "github.com/"}},
+	"test/storm":    {may: []string{"std", "muster", "muster/internal/", "github.com/"}},
+	"test/process":  {may: []string{"std"}},
+	"test/postgres": {may: []string{"std", "github.com/jackc/pgx/v5"}},
+	"test/sdk":      {may: []string{"std", "muster/test/process", "github.com/"}},
 }
 
 // exceptions are imports that a room refuses, with the reason why one file may.
@@ -71,6 +75,7 @@ var strays = []struct {
 		"cmd/muster/client.go":      "signatures live by real time",
 		"cmd/muster/cert.go":        "certificates live by real time",
 		"internal/broker":           "keep-alives and sessions live by real time",
+		"internal/store/pgstore":    "whether another node is alive is measured in real time",
 		"test":                      "measures and waits for processes",
 	}},
 	{"waits without anybody being able to wake it", "time", []string{"Sleep"}, map[string]string{

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2/batchrepr"
+
+	"muster/internal/store/codec"
 )
 
 // A batch is what many Updates write, in the form in which pebble writes it to its log, so that it
@@ -78,18 +80,18 @@ func (b *batch) index() {
 	if b.puts == nil {
 		b.puts = map[string]span{}
 	}
-	d := decoder{b: b.repr[b.indexed:]}
-	for len(d.b) > 0 {
-		op := d.byte()
-		key := d.bytes(d.uvarint())
+	d := codec.Decoder{B: b.repr[b.indexed:]}
+	for len(d.B) > 0 {
+		op := d.Byte()
+		key := d.Bytes(d.Uvarint())
 		switch op {
 		case opSet:
-			v := d.bytes(d.uvarint())
-			b.puts[string(key)] = span{at: len(b.repr) - len(d.b) - len(v), len: len(v)}
+			v := d.Bytes(d.Uvarint())
+			b.puts[string(key)] = span{at: len(b.repr) - len(d.B) - len(v), len: len(v)}
 		case opDelete:
 			b.puts[string(key)] = span{deleted: true}
 		case opRangeDelete:
-			r := keyRange{bytes.Clone(key), bytes.Clone(d.bytes(d.uvarint()))}
+			r := keyRange{bytes.Clone(key), bytes.Clone(d.Bytes(d.Uvarint()))}
 			for k := range b.puts {
 				if r.has(k) {
 					delete(b.puts, k)

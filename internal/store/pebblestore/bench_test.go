@@ -253,7 +253,7 @@ func BenchmarkPage(b *testing.B) {
 				for b.Loop() {
 					after := ""
 					if n > 100 {
-						after = pageToken(list, execPlace(uint32(rng.IntN(n-300)), 0))
+						after = store.PageToken(list, execPlace(uint32(rng.IntN(n-300)), 0))
 					}
 					if err := s.View(context.Background(), func(r store.Reader) error {
 						_, _, err := r.ExecutionsOfJob(benchJob, st, store.Page{After: after, Limit: 100})

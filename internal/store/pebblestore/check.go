@@ -13,6 +13,7 @@ import (
 
 	"muster"
 	"muster/internal/store"
+	"muster/internal/store/codec"
 )
 
 // checker compares what is on disk with itself and with what is in RAM, both as they were at one
@@ -191,7 +192,7 @@ func (c *checker) executions() {
 	c.each(kExec, func(k, v []byte) {
 		jid, tid, number, ok := splitExecKey(k)
 		var e muster.Execution
-		if !ok || !decodeRecord(v, &e) || !e.Details.Valid() {
+		if !ok || !codec.DecodeExecution(v, &e) || !e.Details.Valid() {
 			c.tell("The execution of key %x does not decode.", k)
 			return
 		}
@@ -382,9 +383,9 @@ func (c *checker) members() {
 	known := 0
 	for _, h := range c.ram.groupsOf {
 		if h != 0 {
-			for d := (decoder{b: c.ram.slab.get(h)}); len(d.b) > 0 && !d.bad; known++ {
-				d.uvarint()
-				d.uvarint()
+			for d := (codec.Decoder{B: c.ram.slab.get(h)}); len(d.B) > 0 && !d.Bad; known++ {
+				d.Uvarint()
+				d.Uvarint()
 			}
 		}
 	}
@@ -406,11 +407,11 @@ func (c *checker) feed() {
 			c.tell("Entry %d of the feed counts %d facts after %d, and has %d.", seq, total, before, n)
 		}
 		before = total
-		for len(d.b) > 0 && !d.bad {
+		for len(d.B) > 0 && !d.Bad {
 			r.decodeFact(&d)
 			n--
 		}
-		if d.bad || n != 0 {
+		if d.Bad || n != 0 {
 			c.tell("Entry %d of the feed does not decode.", seq)
 		}
 		next = seq + 1

@@ -5,6 +5,7 @@ import (
 
 	"muster"
 	"muster/internal/store"
+	"muster/internal/store/codec"
 )
 
 const (
@@ -164,13 +165,13 @@ func (m *meta) encode() []byte {
 }
 
 func (m *meta) decode(v []byte) bool {
-	d := decoder{b: v}
-	m.seq = d.uvarint()
-	m.tid = uint32(d.uvarint())
-	m.jid = uint32(d.uvarint())
-	m.gid = uint32(d.uvarint())
-	m.feed = d.uvarint()
-	m.facts = d.uvarint()
-	m.feedAt = muster.Time(d.uvarint())
-	return !d.bad
+	d := codec.Decoder{B: v}
+	m.seq = d.Uvarint()
+	m.tid = uint32(d.Uvarint())
+	m.jid = uint32(d.Uvarint())
+	m.gid = uint32(d.Uvarint())
+	m.feed = d.Uvarint()
+	m.facts = d.Uvarint()
+	m.feedAt = muster.Time(d.Uvarint())
+	return !d.Bad
 }

@@ -9,6 +9,7 @@ import (
 
 	"muster"
 	"muster/internal/store"
+	"muster/internal/store/codec"
 )
 
 func (r *reader) Queue(name muster.ThingName) (muster.Queue, bool) {
@@ -29,7 +30,7 @@ func (r *reader) Execution(job muster.JobID, thing muster.ThingName, number int6
 	e := muster.Execution{Job: job, Thing: thing}
 	if p, ok := r.findPending(tid, j.jid, number); ok && (number != 0 || j.sets != nil && !j.sets.isMulti(tid)) {
 		e.Number = p.number
-		decodeRecord(p.record, &e)
+		codec.DecodeExecution(p.record, &e)
 		return e, true
 	}
 	if j.sets != nil {
@@ -56,7 +57,7 @@ func (r *reader) Execution(job muster.JobID, thing muster.ThingName, number int6
 }
 
 func (r *reader) decode(v []byte, e *muster.Execution) bool {
-	if !decodeRecord(v, e) {
+	if !codec.DecodeExecution(v, e) {
 		r.fail(r.s.broken("execution %d of job %s on thing %s does not decode", e.Number, e.Job, e.Thing))
 		return false
 	}
@@ -67,7 +68,7 @@ func (r *reader) decode(v []byte, e *muster.Execution) bool {
 func (r *reader) attempts(j *jobState, tid uint32, st muster.Status, out []muster.Execution) []muster.Execution {
 	prefix := key2(kExec, j.jid, tid)
 	r.scan(prefix, after(prefix), func(k, v []byte) bool {
-		if st == muster.NoStatus || recordStatus(v) == st {
+		if st == muster.NoStatus || codec.StatusOf(v) == st {
 			_, _, n, _ := splitExecKey(k)
 			e := muster.Execution{Job: j.job.ID, Thing: r.thingName(tid), Number: n}
 			if !r.decode(v, &e) {
@@ -90,7 +91,7 @@ func splitExecPlace(place []byte) (tid uint32, number int64, err error) {
 		return 0, 0, nil
 	}
 	if len(place) != 12 {
-		return 0, 0, errToken()
+		return 0, 0, store.ErrToken()
 	}
 	return binary.BigEndian.Uint32(place), int64(binary.BigEndian.Uint64(place[4:])), nil
 }
@@ -102,7 +103,7 @@ func (r *reader) ExecutionsOfJob(job muster.JobID, st muster.Status, p store.Pag
 		jid = j.jid
 	}
 	list := fmt.Sprintf("executions of job\x00%d\x00%d", jid, st)
-	place, err := placeOf(list, p.After)
+	place, err := store.PagePlace(list, p.After)
 	if err != nil {
 		return nil, "", err
 	}
@@ -123,7 +124,7 @@ func (r *reader) ExecutionsOfJob(job muster.JobID, st muster.Status, p store.Pag
 	out = out[:limit]
 	last := &out[limit-1]
 	tid, _ = r.tidOf(last.Thing)
-	return out, pageToken(list, execPlace(tid, last.Number)), nil
+	return out, store.PageToken(list, execPlace(tid, last.Number)), nil
 }
 
 // allOfJob reads executions behind a place as they lie on disk.
@@ -197,7 +198,7 @@ func (r *reader) withStatus(j *jobState, st muster.Status, tid uint32, number in
 func (r *reader) ExecutionsOfThing(thing muster.ThingName, job muster.JobID, st muster.Status, p store.Page) ([]muster.Execution, string, error) {
 	tid, known := r.tidOf(thing)
 	list := fmt.Sprintf("executions of thing\x00%d\x00%s\x00%d", tid, job, st)
-	place, err := placeOf(list, p.After)
+	place, err := store.PagePlace(list, p.After)
 	if err != nil {
 		return nil, "", err
 	}
@@ -236,7 +237,7 @@ func (r *reader) ExecutionsOfThing(thing muster.ThingName, job muster.JobID, st 
 	}
 	out = out[:limit]
 	last := &out[limit-1]
-	return out, pageToken(list, execPlace(^r.jobs[last.Job].jid, last.Number)), nil
+	return out, store.PageToken(list, execPlace(^r.jobs[last.Job].jid, last.Number)), nil
 }
 
 func (r *reader) Due(t muster.Time, limit int) []store.Deadline {

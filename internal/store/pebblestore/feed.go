@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"muster"
+	"muster/internal/store/codec"
 )
 
 // An entry collects the facts of a batch. On disk it is the number of facts in it and in all
@@ -50,7 +51,7 @@ func (e *entry) execution(tid, jid uint32, c *muster.Change, n muster.Notice) {
 	b = binary.AppendUvarint(b, uint64(x.Number))
 	b = binary.AppendUvarint(b, uint64(x.Version))
 	if gone {
-		b = appendText(b, x.Details)
+		b = codec.AppendText(b, x.Details)
 	}
 	e.facts = b
 	e.n++
@@ -67,7 +68,7 @@ func (t *tx) memberFact(g muster.GroupName, th muster.ThingName, before, after [
 
 func (e *entry) row(kind muster.FactKind, name string, th muster.ThingName, g muster.GroupName, before, after []byte) {
 	b := append(e.facts, byte(kind))
-	b = appendText(appendText(appendText(b, name), th), g)
+	b = codec.AppendText(codec.AppendText(codec.AppendText(b, name), th), g)
 	e.facts = appendBytes(appendBytes(b, before), after)
 	e.n++
 }
@@ -138,51 +139,51 @@ func (s *Store) FeedEnd(ctx context.Context) (muster.Place, error) {
 func feedPlace(seq uint64) muster.Place { return muster.Place(strconv.FormatUint(seq, 10)) }
 
 // decodeHead takes off an entry what stands before the facts.
-func decodeHead(v []byte) (d decoder, total, n uint64, at muster.Time) {
-	d = decoder{b: v}
-	total = d.uvarint()
-	n = d.uvarint()
-	at = muster.Time(d.uvarint())
+func decodeHead(v []byte) (d codec.Decoder, total, n uint64, at muster.Time) {
+	d = codec.Decoder{B: v}
+	total = d.Uvarint()
+	n = d.Uvarint()
+	at = muster.Time(d.Uvarint())
 	return d, total, n, at
 }
 
 func (r *reader) decodeEntry(seq uint64, v []byte) (muster.Entry, bool) {
 	d, _, n, at := decodeHead(v)
 	e := muster.Entry{Seq: seq, Place: feedPlace(seq), Here: true, At: at}
-	if n <= uint64(len(d.b)) { // every fact takes more than a byte
+	if n <= uint64(len(d.B)) { // every fact takes more than a byte
 		e.Facts = make([]muster.Fact, 0, n)
 	}
-	for len(d.b) > 0 && !d.bad {
+	for len(d.B) > 0 && !d.Bad {
 		e.Facts = append(e.Facts, r.decodeFact(&d))
 	}
-	if d.bad || uint64(len(e.Facts)) != n {
+	if d.Bad || uint64(len(e.Facts)) != n {
 		r.fail(r.s.broken("entry %d of the feed does not decode", seq))
 		return e, false
 	}
 	return e, true
 }
 
-func (r *reader) decodeFact(d *decoder) (f muster.Fact) {
-	flags := d.byte()
+func (r *reader) decodeFact(d *codec.Decoder) (f muster.Fact) {
+	flags := d.Byte()
 	f.Kind = muster.FactKind(flags & 7)
 	if f.Kind != muster.FactExecution {
-		f.Name = d.text()
-		f.Thing = muster.ThingName(d.text())
-		f.Group = muster.GroupName(d.text())
-		f.Before = d.text()
-		f.After = d.text()
+		f.Name = d.Text()
+		f.Thing = muster.ThingName(d.Text())
+		f.Group = muster.GroupName(d.Text())
+		f.Before = d.Text()
+		f.After = d.Text()
 		return f
 	}
-	st := d.byte()
+	st := d.Byte()
 	f.From, f.To = muster.Status(st>>4), muster.Status(st&15)
 	f.Forced = flags&factForced != 0
 	f.Notice = muster.Notice{List: flags&factList != 0, Next: flags&factNext != 0}
-	f.Thing = r.thingName(uint32(d.uvarint()))
-	f.Job = r.jobID(uint32(d.uvarint()))
-	f.Number = int64(d.uvarint())
-	f.Version = int64(d.uvarint())
+	f.Thing = r.thingName(uint32(d.Uvarint()))
+	f.Job = r.jobID(uint32(d.Uvarint()))
+	f.Number = int64(d.Uvarint())
+	f.Version = int64(d.Uvarint())
 	if flags&factDetails != 0 {
-		f.Details = muster.Pairs(d.text())
+		f.Details = muster.Pairs(d.Text())
 	}
 	return f
 }

@@ -7,6 +7,7 @@ import (
 
 	"muster"
 	"muster/internal/store"
+	"muster/internal/store/codec"
 )
 
 func (r *reader) Group(name muster.GroupName) (muster.Group, bool) {
@@ -31,7 +32,7 @@ func (r *reader) Groups(parent muster.GroupName, p store.Page) ([]muster.Group, 
 // Members lists by tid.
 func (r *reader) Members(name muster.GroupName, p store.Page) ([]muster.Membership, string, error) {
 	list := "members\x00" + string(name)
-	place, err := placeOf(list, p.After)
+	place, err := store.PagePlace(list, p.After)
 	if err != nil {
 		return nil, "", err
 	}
@@ -47,7 +48,7 @@ func (r *reader) Members(name muster.GroupName, p store.Page) ([]muster.Membersh
 	var out []muster.Membership
 	for it := iterateAfter(g.members, from); it.HasNext(); {
 		if len(out) == limit {
-			return out, pageToken(list, idPlace(from)), nil
+			return out, store.PageToken(list, idPlace(from)), nil
 		}
 		from = it.Next()
 		seq, _ := r.member(from, g.gid)
@@ -66,8 +67,8 @@ func (r *reader) GroupsOf(name muster.ThingName) []muster.Membership {
 		return nil
 	}
 	var out []muster.Membership
-	for d := (decoder{b: r.slab.get(h)}); len(d.b) > 0 && !d.bad; {
-		gid, seq := uint32(d.uvarint()), d.uvarint()
+	for d := (codec.Decoder{B: r.slab.get(h)}); len(d.B) > 0 && !d.Bad; {
+		gid, seq := uint32(d.Uvarint()), d.Uvarint()
 		if g := r.byGID[gid]; g != nil {
 			out = append(out, muster.Membership{Group: g.row.Name, Thing: name, Seq: seq})
 		}
@@ -82,8 +83,8 @@ func (s *state) member(tid, gid uint32) (seq uint64, ok bool) {
 	if h == 0 {
 		return 0, false
 	}
-	for d := (decoder{b: s.slab.get(h)}); len(d.b) > 0 && !d.bad; {
-		g, seq := uint32(d.uvarint()), d.uvarint()
+	for d := (codec.Decoder{B: s.slab.get(h)}); len(d.B) > 0 && !d.Bad; {
+		g, seq := uint32(d.Uvarint()), d.Uvarint()
 		if g == gid {
 			return seq, true
 		}
@@ -94,8 +95,8 @@ func (s *state) member(tid, gid uint32) (seq uint64, ok bool) {
 // withMember appends to out a thing's memberships with one set, or taken out if seq is 0 and drop is
 // true.
 func withMember(out, m []byte, gid uint32, seq uint64, drop bool) []byte {
-	for d := (decoder{b: m}); len(d.b) > 0 && !d.bad; {
-		g, s := uint32(d.uvarint()), d.uvarint()
+	for d := (codec.Decoder{B: m}); len(d.B) > 0 && !d.Bad; {
+		g, s := uint32(d.Uvarint()), d.Uvarint()
 		if g != gid {
 			out = binary.AppendUvarint(binary.AppendUvarint(out, uint64(g)), s)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"muster"
 	"muster/internal/store"
+	"muster/internal/store/codec"
 )
 
 func (r *reader) Job(id muster.JobID) (*muster.Job, bool) {
@@ -46,9 +47,9 @@ func (r *reader) Document(id muster.JobID) (muster.Document, bool) {
 }
 
 func (r *reader) document(id muster.JobID, v []byte) (muster.Document, bool) {
-	dec := decoder{b: v}
-	d := muster.Document{Text: dec.text(), Source: dec.text()}
-	if dec.bad {
+	dec := codec.Decoder{B: v}
+	d := muster.Document{Text: dec.Text(), Source: dec.Text()}
+	if dec.Bad {
 		r.fail(r.s.broken("the document of job %s does not decode", id))
 		return muster.Document{}, false
 	}
@@ -61,7 +62,7 @@ func (r *reader) Jobs(f store.JobFilter, p store.Page) ([]*muster.Job, string, e
 		sel = f.Selection.String()
 	}
 	list := fmt.Sprintf("jobs\x00%d\x00%s\x00%s\x00%s", f.Status, sel, f.Group, f.Namespace)
-	place, err := placeOf(list, p.After)
+	place, err := store.PagePlace(list, p.After)
 	if err != nil {
 		return nil, "", err
 	}
@@ -89,7 +90,7 @@ func (r *reader) Jobs(f store.JobFilter, p store.Page) ([]*muster.Job, string, e
 			continue
 		}
 		if len(out) == limit {
-			return out, pageToken(list, idPlace(from)), nil
+			return out, store.PageToken(list, idPlace(from)), nil
 		}
 		from = id
 		out = append(out, j)

@@ -6,6 +6,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 
 	"muster"
+	"muster/internal/store/codec"
 )
 
 // jobState is a job and what is known of its executions without reading them.
@@ -98,15 +99,15 @@ func (s *sets) encode() []byte {
 }
 
 func decodeSets(v []byte) (*sets, bool) {
-	d := decoder{b: v}
+	d := codec.Decoder{B: v}
 	s := newSets()
 	for i := range len(s.by) + 1 {
-		n := d.uvarint()
+		n := d.Uvarint()
 		if n == 0 {
 			continue
 		}
 		b := roaring.New()
-		if err := b.UnmarshalBinary(d.bytes(n)); err != nil {
+		if err := b.UnmarshalBinary(d.Bytes(n)); err != nil {
 			return nil, false
 		}
 		if i < len(s.by) {
@@ -115,7 +116,7 @@ func decodeSets(v []byte) (*sets, bool) {
 			s.multi = b
 		}
 	}
-	return s, !d.bad
+	return s, !d.Bad
 }
 
 func (s *sets) equal(o *sets) bool {
@@ -141,12 +142,12 @@ func appendCounts(b []byte, c *muster.Counts, t *muster.Tally) []byte {
 }
 
 func decodeCounts(v []byte) (c muster.Counts, t muster.Tally, ok bool) {
-	d := decoder{b: v}
+	d := codec.Decoder{B: v}
 	for i := range c {
-		c[i] = int64(d.uvarint())
+		c[i] = int64(d.Uvarint())
 	}
 	for i := range t {
-		t[i] = int64(d.uvarint())
+		t[i] = int64(d.Uvarint())
 	}
-	return c, t, !d.bad
+	return c, t, !d.Bad
 }

@@ -7,6 +7,7 @@ import (
 
 	"muster"
 	"muster/internal/store"
+	"muster/internal/store/codec"
 )
 
 func (t *tx) putJob(row *muster.Job) {
@@ -50,7 +51,7 @@ func (t *tx) putDocument(d store.Document) {
 		return
 	}
 	t.s.documents.remove(j.jid)
-	t.b.set(key1(kDocument, j.jid), appendText(appendText(nil, d.Text), d.Source))
+	t.b.set(key1(kDocument, j.jid), codec.AppendText(codec.AppendText(nil, d.Text), d.Source))
 }
 
 // deleteJob removes all of a job's keys at once. What its things remember of it is removed in

@@ -2,6 +2,7 @@ package pebblestore
 
 import (
 	"muster"
+	"muster/internal/store/codec"
 )
 
 // NextNumber reads the disk only for a thing that had several executions of the job before.
@@ -68,7 +69,7 @@ func (t *tx) keep(tid uint32, thing muster.ThingName, c *muster.Change, n muster
 	if to == muster.NoStatus {
 		t.b.delete(key)
 	} else {
-		t.record = appendRecord(t.record[:0], e)
+		t.record = codec.AppendExecution(t.record[:0], e)
 		record = t.record
 		t.b.set(key, record)
 		if from == muster.NoStatus {
@@ -101,7 +102,7 @@ func pending(s muster.Status) bool { return s == muster.Queued || s == muster.In
 func (t *tx) plausible(tid uint32, j *jobState, e *muster.Execution, from, to muster.Status) bool {
 	is := muster.NoStatus
 	if p, ok := t.findPending(tid, j.jid, e.Number); ok {
-		is = recordStatus(p.record)
+		is = codec.StatusOf(p.record)
 	}
 	if pending(from) || from == muster.NoStatus {
 		if is == from && e.Number > 0 && to < muster.NumStatus && (from != muster.NoStatus || to != muster.NoStatus) {

@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"muster"
+	"muster/internal/store/codec"
 )
 
 // load builds the state from what is on disk. Names, memberships and executions lie in different
@@ -103,10 +104,10 @@ func (s *Store) loadRows() error {
 	}))
 	err = errors.Join(err, s.each(kDead, func(k, v []byte) bool {
 		jid, ok := split1(k)
-		d := decoder{b: v}
-		feed := d.uvarint()
-		s.dead[jid] = deadJob{muster.JobID(d.b), feed}
-		return ok && !d.bad
+		d := codec.Decoder{B: v}
+		feed := d.Uvarint()
+		s.dead[jid] = deadJob{muster.JobID(d.B), feed}
+		return ok && !d.Bad
 	}))
 	err = errors.Join(err, s.each(kGarbage, func(k, v []byte) bool {
 		jid, ok := split1(k)
@@ -164,10 +165,10 @@ func (s *Store) loadNames() error {
 	byType := map[muster.TypeName][]uint32{}
 	err := s.each(kName, func(k, v []byte) bool {
 		tid, ok := split1(k)
-		d := decoder{b: v}
-		state, feed := d.byte(), d.uvarint()
-		name := d.bytes(d.uvarint())
-		if !ok || d.bad || len(name) == 0 || len(name) > 255 {
+		d := codec.Decoder{B: v}
+		state, feed := d.Byte(), d.Uvarint()
+		name := d.Bytes(d.Uvarint())
+		if !ok || d.Bad || len(name) == 0 || len(name) > 255 {
 			return false
 		}
 		s.names.addBytes(tid, name)
@@ -178,8 +179,8 @@ func (s *Store) loadNames() error {
 		s.names.index(tid)
 		if state == nameRegistered {
 			registered = append(registered, tid)
-			if len(d.b) > 0 {
-				t := muster.TypeName(d.b)
+			if len(d.B) > 0 {
+				t := muster.TypeName(d.B)
 				byType[t] = append(byType[t], tid)
 			}
 		}
@@ -232,7 +233,7 @@ func (s *Store) loadJobs(first, last uint32) error {
 	var buf []byte
 	err := s.eachIn(key1(kExec, first), after(key1(kExec, last)), func(k, v []byte) bool {
 		jid, tid, number, ok := splitExecKey(k)
-		st := recordStatus(v)
+		st := codec.StatusOf(v)
 		if !ok || st == muster.NoStatus || st >= muster.NumStatus {
 			return false
 		}

@@ -14,6 +14,7 @@ import (
 
 	"muster"
 	"muster/internal/store"
+	"muster/internal/store/codec"
 )
 
 // TestCheckFinds spoils one row at a time and wants to hear of it.
@@ -34,11 +35,11 @@ func TestCheckFinds(t *testing.T) {
 		}, "does not decode"},
 		{"an execution of no job", func(b *pebble.Batch) error {
 			e := muster.NewExecution("", "", 1, 0, 1, 1)
-			return b.Set(execKey(9, 1, 1), appendRecord(nil, &e), nil)
+			return b.Set(execKey(9, 1, 1), codec.AppendExecution(nil, &e), nil)
 		}, "job number 9, which does not exist"},
 		{"an execution of no thing", func(b *pebble.Batch) error {
 			e := muster.NewExecution("", "", 1, 0, 1, 1)
-			return b.Set(execKey(1, 99, 1), appendRecord(nil, &e), nil)
+			return b.Set(execKey(1, 99, 1), codec.AppendExecution(nil, &e), nil)
 		}, "on a thing that has no name, number 99"},
 		{"history is lost", func(b *pebble.Batch) error { return b.Delete(historyKey(1, 1), nil) }, "no history of it, thing t0 the first"},
 		{"history of no job", func(b *pebble.Batch) error { return b.Set(historyKey(1, 9), []byte{1}, nil) }, "history of job number 9"},
@@ -257,13 +258,13 @@ func TestNumbersSortAsTheirKeys(t *testing.T) {
 func FuzzRecord(f *testing.F) {
 	e := muster.Execution{Status: muster.InProgress, Version: 300, Seq: 1 << 40, QueuedAt: 1700000000000, StartedAt: 1700000000100, UpdatedAt: 1700000000200,
 		Attempt: 3, InProgressTimeout: 1700000060000, StepTimeout: 5, Details: details, ForceCanceled: true}
-	f.Add(appendRecord(nil, &e))
+	f.Add(codec.AppendExecution(nil, &e))
 	f.Fuzz(func(t *testing.T, v []byte) {
 		var e, again muster.Execution
-		if !decodeRecord(v, &e) {
+		if !codec.DecodeExecution(v, &e) {
 			return
 		}
-		if decodeRecord(appendRecord(nil, &e), &again); again != e {
+		if codec.DecodeExecution(codec.AppendExecution(nil, &e), &again); again != e {
 			t.Errorf("%+v comes back as %+v", e, again)
 		}
 	})
@@ -272,8 +273,8 @@ func FuzzRecord(f *testing.F) {
 // Ids that are no UUIDs in the usual form are kept as they are.
 func TestIdOfAnySort(t *testing.T) {
 	for _, id := range []string{"", "x", "7f9c2ba4-e88f-427d-a5b1-0d4f3a2e1c00", "7F9C2BA4-e88f-427d-a5b1-0d4f3a2e1c00", "7f9c2ba4-e88f-427d-a5b1_0d4f3a2e1c00", strings.Repeat("a", 36)} {
-		d := decoder{b: appendID(nil, id)}
-		if got := d.id(); got != id || d.bad {
+		d := codec.Decoder{B: appendID(nil, id)}
+		if got := decodeID(&d); got != id || d.Bad {
 			t.Errorf("%q comes back as %q", id, got)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"muster"
+	"muster/internal/store/codec"
 )
 
 // A thing's queue is kept as one string: its pending executions in contract order, each as length,
@@ -18,13 +19,13 @@ type pendingRef struct {
 
 // cutPending takes the first execution off a queue.
 func cutPending(q []byte) (p pendingRef, rest []byte, ok bool) {
-	d := decoder{b: q}
-	v := d.bytes(d.uvarint())
-	e := decoder{b: v}
-	p.jid = uint32(e.uvarint())
-	p.number = int64(e.uvarint())
-	p.record = e.b
-	return p, d.b, !d.bad && !e.bad
+	d := codec.Decoder{B: q}
+	v := d.Bytes(d.Uvarint())
+	e := codec.Decoder{B: v}
+	p.jid = uint32(e.Uvarint())
+	p.number = int64(e.Uvarint())
+	p.record = e.B
+	return p, d.B, !d.Bad && !e.Bad
 }
 
 func appendPending(q []byte, jid uint32, number int64, record []byte) []byte {
@@ -59,7 +60,7 @@ func (s *state) queue(tid uint32, name muster.ThingName) []muster.Execution {
 	for i := range out {
 		p, rest, _ := cutPending(q)
 		out[i].Job, out[i].Thing, out[i].Number = s.jobID(p.jid), name, p.number
-		if !decodeRecord(p.record, &out[i]) {
+		if !codec.DecodeExecution(p.record, &out[i]) {
 			panic("a queue in memory does not decode")
 		}
 		q = rest
@@ -99,7 +100,7 @@ func (s *state) pendingWith(tid, jid uint32, st muster.Status, besides int64) bo
 		if !ok {
 			break
 		}
-		if p.jid == jid && p.number != besides && recordStatus(p.record) == st {
+		if p.jid == jid && p.number != besides && codec.StatusOf(p.record) == st {
 			return true
 		}
 		q = rest
@@ -115,11 +116,11 @@ type order struct {
 }
 
 func recordOrder(r []byte) order {
-	d := decoder{b: r}
-	o := order{queued: muster.Status(d.byte()&15) != muster.InProgress}
-	d.uvarint()
-	o.seq = d.uvarint()
-	o.queuedAt = d.uvarint()
+	d := codec.Decoder{B: r}
+	o := order{queued: muster.Status(d.Byte()&15) != muster.InProgress}
+	d.Uvarint()
+	o.seq = d.Uvarint()
+	o.queuedAt = d.Uvarint()
 	return o
 }
 

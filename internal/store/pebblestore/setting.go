@@ -10,7 +10,7 @@ func (r *reader) Setting(name string) string {
 // Settings reads the names as they lie on disk.
 func (r *reader) Settings(prefix string, p store.Page) (out []store.Setting, next string, err error) {
 	list := "settings\x00" + prefix
-	place, err := placeOf(list, p.After)
+	place, err := store.PagePlace(list, p.After)
 	if err != nil {
 		return nil, "", err
 	}
@@ -21,7 +21,7 @@ func (r *reader) Settings(prefix string, p store.Page) (out []store.Setting, nex
 	limit := max(1, p.Limit)
 	r.scan(lower, after(keyText(kSetting, prefix)), func(k, v []byte) bool {
 		if len(out) == limit {
-			next = pageToken(list, []byte(out[limit-1].Name))
+			next = store.PageToken(list, []byte(out[limit-1].Name))
 			return false
 		}
 		out = append(out, store.Setting{Name: string(k[1:]), Value: string(v)})

@@ -10,6 +10,7 @@ import (
 
 	"muster"
 	"muster/internal/store"
+	"muster/internal/store/codec"
 )
 
 // scanBound is how many rows a page of a filtered list may look at.
@@ -25,34 +26,34 @@ const (
 
 func encodeName(state byte, feed uint64, name muster.ThingName, typ muster.TypeName) []byte {
 	b := binary.AppendUvarint([]byte{state}, feed)
-	return append(appendText(b, name), typ...)
+	return append(codec.AppendText(b, name), typ...)
 }
 
 func decodeName(v []byte) (state byte, feed uint64, name []byte, typ muster.TypeName, ok bool) {
-	d := decoder{b: v}
-	state = d.byte()
-	feed = d.uvarint()
-	name = d.bytes(d.uvarint())
-	return state, feed, name, muster.TypeName(d.b), !d.bad && len(name) > 0
+	d := codec.Decoder{B: v}
+	state = d.Byte()
+	feed = d.Uvarint()
+	name = d.Bytes(d.Uvarint())
+	return state, feed, name, muster.TypeName(d.B), !d.Bad && len(name) > 0
 }
 
 func encodeThing(t *muster.Thing) []byte {
 	b := appendID(nil, t.ID)
 	b = binary.AppendUvarint(b, uint64(t.Version))
-	b = appendText(b, t.Type)
-	b = appendText(b, t.BillingGroup)
+	b = codec.AppendText(b, t.Type)
+	b = codec.AppendText(b, t.BillingGroup)
 	return append(b, t.Attributes...)
 }
 
 func decodeThing(v []byte, name muster.ThingName) (t muster.Thing, ok bool) {
-	d := decoder{b: v}
+	d := codec.Decoder{B: v}
 	t.Name = name
-	t.ID = d.id()
-	t.Version = int64(d.uvarint())
-	t.Type = muster.TypeName(d.text())
-	t.BillingGroup = d.text()
-	t.Attributes = muster.Pairs(d.b)
-	return t, !d.bad && t.Attributes.Valid()
+	t.ID = decodeID(&d)
+	t.Version = int64(d.Uvarint())
+	t.Type = muster.TypeName(d.Text())
+	t.BillingGroup = d.Text()
+	t.Attributes = muster.Pairs(d.B)
+	return t, !d.Bad && t.Attributes.Valid()
 }
 
 // appendID writes a UUID in 16 bytes, anything else as it is.
@@ -61,7 +62,7 @@ func appendID(b []byte, id string) []byte {
 	if parseUUID(&raw, id) && formatUUID(raw[:]) == id {
 		return append(append(b, 0), raw[:]...)
 	}
-	return appendText(append(b, 1), id)
+	return codec.AppendText(append(b, 1), id)
 }
 
 // uuidParts are where the groups of digits lie, in the text and in the bytes.
@@ -87,12 +88,12 @@ func formatUUID(raw []byte) string {
 	return string(out[:])
 }
 
-func (d *decoder) id() string {
-	if d.byte() == 1 {
-		return d.text()
+func decodeID(d *codec.Decoder) string {
+	if d.Byte() == 1 {
+		return d.Text()
 	}
-	raw := d.bytes(16)
-	if d.bad {
+	raw := d.Bytes(16)
+	if d.Bad {
 		return ""
 	}
 	return formatUUID(raw)
@@ -119,7 +120,7 @@ func (r *reader) Thing(name muster.ThingName) (muster.Thing, bool) {
 // Things lists by tid: the order in which the things were first heard of.
 func (r *reader) Things(f store.ThingFilter, p store.Page) ([]muster.Thing, string, error) {
 	list := fmt.Sprintf("things\x00%s\x00%s\x00%s\x00%t", f.Type, f.Attribute, f.Value, f.Prefix)
-	place, err := placeOf(list, p.After)
+	place, err := store.PagePlace(list, p.After)
 	if err != nil {
 		return nil, "", err
 	}
@@ -142,7 +143,7 @@ func (r *reader) Things(f store.ThingFilter, p store.Page) ([]muster.Thing, stri
 	var key []byte
 	for seen := 0; it.HasNext(); seen++ {
 		if len(out) == limit || seen == max(scanBound, limit) {
-			return out, pageToken(list, idPlace(from)), nil
+			return out, store.PageToken(list, idPlace(from)), nil
 		}
 		tid := it.Next()
 		from = tid

@@ -171,8 +171,9 @@ func deletedThing(h *harness) {
 		h.equal("it is not registered", ok, false)
 	})
 	h.again()
+	queued := e
 	h.do(func(tx store.Tx) {
-		e = become(tx, e, muster.Removed, 2)
+		e = become(tx, queued, muster.Removed, 2)
 		_, ok := tx.Queue("t")
 		h.equal("a queue", ok, false)
 	})

@@ -33,7 +33,7 @@ type world struct {
 	execs     map[execName]muster.Execution
 	last      map[[2]string]int64 // number by job and thing
 	settings  map[string]string
-	seq       uint64
+	seqs      []uint64 // that the store has given in the act that is played
 	made      int
 	facts     []muster.Fact
 }
@@ -47,12 +47,12 @@ type execName struct {
 func newWorld() *world {
 	return &world{map[muster.ThingName]muster.Thing{}, map[muster.TypeName]muster.ThingType{}, map[muster.GroupName]muster.Group{}, map[[2]string]muster.Membership{},
 		map[muster.TemplateID]muster.Template{}, map[muster.Ref]muster.Pairs{}, map[muster.JobID]*muster.Job{}, map[muster.JobID]int{}, map[muster.JobID]muster.Document{},
-		map[store.Deadline]string{}, map[execName]muster.Execution{}, map[[2]string]int64{}, map[string]string{}, 0, 0, nil}
+		map[store.Deadline]string{}, map[execName]muster.Execution{}, map[[2]string]int64{}, map[string]string{}, nil, 0, nil}
 }
 
 func (w *world) clone() *world {
 	return &world{maps.Clone(w.things), maps.Clone(w.types), maps.Clone(w.groups), maps.Clone(w.members), maps.Clone(w.templates), maps.Clone(w.tags), maps.Clone(w.jobs),
-		maps.Clone(w.order), maps.Clone(w.documents), maps.Clone(w.deadlines), maps.Clone(w.execs), maps.Clone(w.last), maps.Clone(w.settings), w.seq, w.made, slices.Clone(w.facts)}
+		maps.Clone(w.order), maps.Clone(w.documents), maps.Clone(w.deadlines), maps.Clone(w.execs), maps.Clone(w.last), maps.Clone(w.settings), nil, w.made, slices.Clone(w.facts)}
 }
 
 func (w *world) Thing(n muster.ThingName) (muster.Thing, bool) { t, ok := w.things[n]; return t, ok }
@@ -109,7 +109,10 @@ func (w *world) Document(n muster.JobID) (muster.Document, bool) {
 	d, ok := w.documents[n]
 	return d, ok
 }
-func (w *world) NextSeq() uint64 { w.seq++; return w.seq }
+func (w *world) NextSeq() (seq uint64) {
+	seq, w.seqs = w.seqs[0], w.seqs[1:]
+	return seq
+}
 func (w *world) NextNumber(j muster.JobID, t muster.ThingName) int64 {
 	return w.last[[2]string{string(j), string(t)}] + 1
 }
@@ -380,9 +383,14 @@ func model(h *harness) {
 	w := newWorld()
 	for i := range acts {
 		actSeed := rng.Uint64()
+		var given []uint64
+		err := h.Update(context.Background(), store.Keys{}, func(tx store.Tx) error {
+			given = nil
+			return act(&counting{tx, &given}, actSeed, h)
+		})
 		next := w.clone()
+		next.seqs = given
 		want := act(next, actSeed, nil)
-		err := h.Update(context.Background(), store.Keys{}, func(tx store.Tx) error { return act(tx, actSeed, h) })
 		if (err == nil) != (want == nil) {
 			h.Fatalf("seed %d, act %d: got error %v, want %v", seed, i, err, want)
 		}
@@ -404,6 +412,18 @@ func model(h *harness) {
 			h.Fatalf("of %d facts, want %d, number %d differs: got %+v, want %+v", len(got), len(w.facts), i, got[min(i, len(got)-1)], w.facts[min(i, len(w.facts)-1)])
 		}
 	}
+}
+
+// counting notes the sequence numbers that a store gives: which they are is its own affair.
+type counting struct {
+	store.Tx
+	given *[]uint64
+}
+
+func (c *counting) NextSeq() uint64 {
+	seq := c.Tx.NextSeq()
+	*c.given = append(*c.given, seq)
+	return seq
 }
 
 // act does some random things. With a harness it now and then looks at all it can see meanwhile.

@@ -5,6 +5,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"testing"
 
 	"muster"
@@ -16,7 +17,7 @@ type Backend struct {
 	// Open makes an empty store. reopen closes it and opens it again; it may be called many times.
 	// The store is closed by t.Cleanup.
 	Open func(t testing.TB) (s store.Store, reopen func() store.Store)
-	// OpenBackup opens what Backup wrote into a directory.
+	// OpenBackup opens what Backup wrote into a directory. A store without refuses to be backed up.
 	OpenBackup func(t testing.TB, dir string) store.Store
 }
 
@@ -65,6 +66,10 @@ func Run(t *testing.T, b Backend) {
 		s, reopen := b.Open(t)
 		h := &harness{TB: t, Store: s, reopen: reopen}
 		defer h.stopped()
+		if b.OpenBackup == nil {
+			h.kind("a backup", h.Backup(context.Background(), filepath.Join(t.TempDir(), "copy")), muster.Invalid)
+			return
+		}
 		backup(h, b)
 	})
 }

@@ -1,0 +1,328 @@
+// Package pgstore keeps rows in PostgreSQL, or in an engine that speaks like it, for as many nodes as there are.
+//
+// A node has a few connections that write. What devices do is gathered: the things of a batch are locked and read in
+// one round trip, the functions run in memory, and all they wrote goes back, with the entry of the feed and the commit, in
+// another. What needs lists runs alone on a connection beside those. Which rows an Update holds is found out by
+// what it writes: when that is more than it was begun with, it is run again with all of it held.
+//
+// DESIGN.md in the directory above tells the rest.
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"muster"
+	"muster/internal/store"
+)
+
+// Options say where a store is. Zero values are good defaults.
+type Options struct {
+	URL string // postgres://…
+	// Writers is how many connections gather what devices do. Default 2.
+	Writers int
+	// Others is how many more there are for what needs a transaction of its own. Default 3.
+	Others int
+	// Readers bounds the connections that only read. Default 8.
+	Readers int
+	// Patience is how long a node may be silent before another takes its work. Default 6 s.
+	Patience time.Duration
+	// FeedKept is how long the feed is kept. Default 24 h.
+	FeedKept time.Duration
+	// Manual says that this node's clock is moved by hand: it wants to be the only one.
+	Manual bool
+	Logger *slog.Logger
+}
+
+// Store is a store.Store.
+type Store struct {
+	opts   Options
+	log    *slog.Logger
+	config *pgx.ConnConfig
+	pool   *pgxpool.Pool
+	now    func() time.Time // of this node's own affairs
+
+	shared  []*waiting // of what devices do, by thing
+	single  *waiting
+	sharing sync.WaitGroup // workers that gather
+	alone   sync.WaitGroup // the others
+	seed    maphash.Seed
+
+	life     context.Context // ends when nothing may go on any more
+	end      context.CancelFunc
+	closing  chan struct{}
+	stopping atomic.Bool
+	chores   sync.WaitGroup
+	close    sync.Once
+
+	leases leases
+	feeds  feeds
+	stats  counters
+
+	mu     sync.Mutex
+	failed error          // why the database does not answer
+	self   string         // this node
+	own    map[int32]bool // numbers of its writers
+	lost   chan struct{}  // told when the node was taken for dead
+}
+
+// Open opens the store, or makes it in an empty database.
+func Open(o Options) (_ *Store, err error) {
+	if o.Writers == 0 {
+		o.Writers = 2
+	}
+	if o.Others == 0 {
+		o.Others = 3
+	}
+	if o.Readers == 0 {
+		o.Readers = 8
+	}
+	if o.Patience == 0 {
+		o.Patience = 6 * time.Second
+	}
+	if o.FeedKept == 0 {
+		o.FeedKept = 24 * time.Hour
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	pc, err := pgxpool.ParseConfig(o.URL)
+	if err != nil {
+		return nil, muster.Errorf(muster.Invalid, "The address of the database cannot be read: %v", err)
+	}
+	s := &Store{opts: o, log: o.Logger, now: time.Now, single: newWaiting(), seed: maphash.MakeSeed(), closing: make(chan struct{}),
+		self: uuid.NewString(), own: map[int32]bool{}, lost: make(chan struct{}, 1)}
+	s.life, s.end = context.WithCancel(context.Background())
+	s.leases.init()
+	s.feeds.init()
+	params := pc.ConnConfig.RuntimeParams
+	params["application_name"] = "muster/" + s.self
+	// A node that is stopped in the middle of a transaction must not hold up the others.
+	params["idle_in_transaction_session_timeout"] = "10000"
+	params["lock_timeout"] = "10000"
+	params["statement_timeout"] = "60000"
+	pc.ConnConfig.ConnectTimeout = min(max(pc.ConnConfig.ConnectTimeout, time.Second), patience)
+	s.config = pc.ConnConfig.Copy()
+	pc.MaxConns = int32(o.Readers)
+	pc.MinConns = 0
+	if s.pool, err = pgxpool.NewWithConfig(s.life, pc); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.pool.Close()
+			s.end()
+		}
+	}()
+	if err := s.join(); err != nil {
+		return nil, err
+	}
+	for range o.Writers {
+		w := newWaiting()
+		s.shared = append(s.shared, w)
+		s.start(&worker{s: s, shared: true, waiting: w, done: &s.sharing, jobs: map[muster.JobID]bool{}})
+	}
+	for range o.Others {
+		s.start(&worker{s: s, waiting: s.single, done: &s.alone, jobs: map[muster.JobID]bool{}})
+	}
+	s.chores.Go(s.beat)
+	s.chores.Go(s.listen)
+	s.chores.Go(s.announce)
+	s.chores.Go(s.trim)
+	return s, nil
+}
+
+func (s *Store) start(w *worker) {
+	w.done.Add(1)
+	go w.run()
+}
+
+// join brings the database to this program's format and makes this node known.
+func (s *Store) join() error {
+	ctx, cancel := context.WithTimeout(s.life, time.Minute)
+	defer cancel()
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return &muster.Error{Kind: muster.Unavailable, Message: "The database does not answer", Cause: err}
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	if err := migrate(ctx, conn); err != nil {
+		return err
+	}
+	if err := s.enter(ctx, conn); err != nil {
+		return err
+	}
+	return s.claim(ctx, conn)
+}
+
+func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
+	return pgx.ConnectConfig(ctx, s.config.Copy())
+}
+
+// Update gives fn to the worker for its first thing, or, if it is about other rows, to one that runs it alone.
+func (s *Store) Update(ctx context.Context, on store.Keys, fn func(store.Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r := &request{ctx: ctx, on: on, fn: fn, done: make(chan struct{})}
+	to := s.single
+	if len(on.Things) > 0 && len(on.Jobs)+len(on.Groups) == 0 && len(on.Things) <= batchAtMost {
+		to = s.shared[maphash.String(s.seed, string(on.Things[0]))%uint64(len(s.shared))]
+	}
+	if !to.add(r) {
+		return errClosed
+	}
+	<-r.done // also when ctx ends: fn may be running
+	return r.err
+}
+
+// View runs fn on a snapshot of what is committed.
+func (s *Store) View(ctx context.Context, fn func(store.Reader) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	start := s.now()
+	for {
+		again, err := s.view(ctx, fn)
+		if !again || s.now().Sub(start) > patience || s.stopping.Load() || ctx.Err() != nil {
+			return err
+		}
+		rest := time.NewTimer(50 * time.Millisecond)
+		select {
+		case <-rest.C:
+		case <-ctx.Done():
+		}
+		rest.Stop()
+	}
+}
+
+func (s *Store) view(ctx context.Context, fn func(store.Reader) error) (again bool, err error) {
+	if s.stopping.Load() {
+		return false, errClosed
+	}
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return s.unreadable(ctx, err)
+	}
+	defer conn.Release()
+	if _, err := conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
+		return s.unreadable(ctx, err)
+	}
+	defer func() {
+		_, _ = conn.Exec(context.WithoutCancel(ctx), "COMMIT") // one that fails is closed by the pool
+	}()
+	r := &reader{s: s, ctx: ctx, q: conn, layers: []*layer{newLayer()}, herd: map[muster.ThingName]bool{}, jobs: map[muster.JobID]bool{}}
+	err = fn(r)
+	if r.err != nil {
+		if _, ok := errors.AsType[*muster.Error](r.err); ok {
+			return false, r.err
+		}
+		return s.unreadable(ctx, r.err)
+	}
+	s.well()
+	return false, err
+}
+
+func (s *Store) unreadable(ctx context.Context, err error) (again bool, _ error) {
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	if inTheWay(err) {
+		return true, &muster.Error{Kind: muster.Unavailable, Message: "The database is busy; try again", Cause: err}
+	}
+	if !lost(err) {
+		return false, &muster.Error{Kind: muster.Internal, Message: "the database refused a query", Cause: err}
+	}
+	s.broken(err)
+	return true, &muster.Error{Kind: muster.Unavailable, Message: "The database does not answer; try again", Cause: err}
+}
+
+// broken notes that the database does not answer, well that it does.
+func (s *Store) broken(err error) {
+	s.mu.Lock()
+	first := s.failed == nil
+	s.failed = err
+	s.mu.Unlock()
+	if first && !s.stopping.Load() {
+		s.log.Error("the database does not answer", "error", err)
+	}
+}
+
+func (s *Store) well() {
+	s.mu.Lock()
+	was := s.failed != nil
+	s.failed = nil
+	s.mu.Unlock()
+	if was {
+		s.log.Info("the database answers again")
+	}
+}
+
+func (s *Store) committed(_ *worker, updates int, took time.Duration) {
+	s.well()
+	s.stats.batches.Add(1)
+	s.stats.updates.Add(uint64(updates))
+	s.stats.time.Add(uint64(took))
+	s.feeds.grown()
+	select {
+	case s.feeds.tell <- struct{}{}:
+	default:
+	}
+}
+
+// Health is nil while the database answers.
+func (s *Store) Health() error {
+	if s.stopping.Load() {
+		return errClosed
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed != nil {
+		return &muster.Error{Kind: muster.Unavailable, Message: "The database does not answer", Cause: s.failed}
+	}
+	return nil
+}
+
+// Close answers what waits and makes this node's end known, so that others need not wait to take its work.
+func (s *Store) Close() (err error) {
+	s.close.Do(func() {
+		s.stopping.Store(true)
+		for _, w := range s.shared {
+			w.close()
+		}
+		s.sharing.Wait() // until then they hand on to the others
+		s.single.close()
+		s.alone.Wait()
+		close(s.closing)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if conn, cerr := s.connect(ctx); cerr == nil {
+			err = s.leave(ctx, conn)
+			_ = conn.Close(ctx)
+		} else {
+			err = fmt.Errorf("this node's end could not be made known: %w", cerr)
+		}
+		s.end()
+		s.chores.Wait()
+		s.pool.Close()
+	})
+	return err
+}
+
+// Backup is not for a store that others keep.
+func (s *Store) Backup(context.Context, string) error {
+	return muster.Errorf(muster.Invalid, "A store in PostgreSQL is backed up with its own tools, or by muster export")
+}
+
+// counters are what the store counts as it goes.
+type counters struct{ batches, updates, time atomic.Uint64 }
