@@ -22,7 +22,6 @@ const (
 )
 
 // Follow publishes what the feed tells: notices to devices and events, in feed order, until ctx ends.
-// It is the one reader of the engine's Changed.
 //
 // publish hands messages on in their order and returns once those that have to outlive the process do:
 // only then does the feed pass them. After an error they come again, so that each is published at least
@@ -68,6 +67,8 @@ func (f *follower) run(ctx context.Context) error {
 	if err := f.begin(ctx); err != nil {
 		return err
 	}
+	grown, stop := f.engine.Changes()
+	defer stop()
 	var due <-chan time.Time // when the cursor is to be saved
 	for {
 		more, err := f.step(ctx)
@@ -79,7 +80,7 @@ func (f *follower) run(ctx context.Context) error {
 		}
 		var changed <-chan struct{}
 		if !more {
-			changed = f.engine.Changed()
+			changed = grown
 		}
 		select {
 		case <-ctx.Done():

@@ -48,6 +48,8 @@ type Engine struct {
 	ticking   sync.Mutex    // one round of work at a time: the moves of a manual clock are in order
 	asked     atomic.Uint64 // updates that somebody asked for, and how many of them the loop had seen
 	heard     uint64        // at its last slice, under ticking
+	settler   settler       // under ticking
+	changes   changes
 }
 
 // New makes an engine over a store. Run starts its loop.

@@ -17,9 +17,6 @@ func (g *Engine) Feed(ctx context.Context, after muster.Place, limit int) ([]mus
 // FeedEnd is the place behind the newest entry.
 func (g *Engine) FeedEnd(ctx context.Context) (muster.Place, error) { return g.store.FeedEnd(ctx) }
 
-// Changed delivers after the feed has grown. Each delivery goes to one receiver only.
-func (g *Engine) Changed() <-chan struct{} { return g.store.Changed() }
-
 // A Glance looks at rows as they are at one moment, for readers of the feed: a fact says what changed,
 // and a glance what there is to tell of it. It is good only within the Look that made it.
 type Glance struct {

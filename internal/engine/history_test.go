@@ -17,6 +17,8 @@ import (
 	"muster"
 	"muster/internal/store"
 	"muster/internal/store/pebblestore"
+	"muster/internal/store/pgstore"
+	"muster/test/postgres"
 )
 
 var update = flag.Bool("update", false, "rewrite the histories in testdata")
@@ -25,7 +27,7 @@ var update = flag.Bool("update", false, "rewrite the histories in testdata")
 // are what was told because of it.
 type teller struct {
 	t     *testing.T
-	fs    vfs.FS
+	open  func() (store.Store, error)
 	store store.Store
 	clock *ManualClock
 	*Engine
@@ -36,8 +38,16 @@ type teller struct {
 // start is when every history begins.
 var start = muster.At(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 
-func newTeller(t *testing.T) *teller {
-	h := &teller{t: t, fs: vfs.NewMem()}
+func newTeller(t *testing.T) *teller { return newTellerOver(t, inMemory()) }
+
+// inMemory opens an embedded store, the same one each time.
+func inMemory() func() (store.Store, error) {
+	fs := vfs.NewMem()
+	return func() (store.Store, error) { return pebblestore.Open(pebblestore.Options{Dir: "store", FS: fs}) }
+}
+
+func newTellerOver(t *testing.T, open func() (store.Store, error)) *teller {
+	h := &teller{t: t, open: open}
 	h.begin(start)
 	t.Cleanup(func() { h.store.Close() })
 	return h
@@ -45,7 +55,7 @@ func newTeller(t *testing.T) *teller {
 
 // begin opens the store and an engine over it, at the beginning of a history and after a restart in it.
 func (h *teller) begin(at muster.Time) {
-	s, err := pebblestore.Open(pebblestore.Options{Dir: "store", FS: h.fs})
+	s, err := h.open()
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -56,7 +66,17 @@ func (h *teller) begin(at muster.Time) {
 	h.store, h.clock, h.Engine = s, clock, New(s, Options{Clock: clock})
 }
 
-func TestHistories(t *testing.T) {
+func TestHistories(t *testing.T) { histories(t, newTeller, *update) }
+
+// Histories go the same way over PostgreSQL.
+func TestHistoriesInPostgres(t *testing.T) {
+	histories(t, func(t *testing.T) *teller {
+		url := postgres.URL(t)
+		return newTellerOver(t, func() (store.Store, error) { return pgstore.Open(pgstore.Options{URL: url, Manual: true}) })
+	}, false)
+}
+
+func histories(t *testing.T, begin func(*testing.T) *teller, update bool) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no histories", err)
@@ -67,7 +87,7 @@ func TestHistories(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			h := newTeller(t)
+			h := begin(t)
 			for line := range strings.Lines(string(text)) {
 				line = strings.TrimRight(line, "\n")
 				if strings.HasPrefix(line, "  ") {
@@ -81,7 +101,7 @@ func TestHistories(t *testing.T) {
 			if err := h.store.Check(context.Background(), func(problem string) { t.Error("check:", problem) }); err != nil {
 				t.Error(err)
 			}
-			if got := h.out.String(); *update {
+			if got := h.out.String(); update {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
 				}
@@ -89,6 +109,15 @@ func TestHistories(t *testing.T) {
 				t.Errorf("the history went another way:\n%s", firstDifference(string(text), got))
 			}
 		})
+	}
+}
+
+// settleNow settles what waits to be settled behind the feed, if it is done so there.
+func settleNow(t testing.TB, g *Engine) {
+	g.ticking.Lock()
+	defer g.ticking.Unlock()
+	if _, err := g.settle(context.Background()); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -257,6 +286,7 @@ func (h *teller) act(words []string) {
 
 // told prints what the feed has since the last act.
 func (h *teller) told() {
+	settleNow(h.t, h.Engine)
 	entries, err := h.store.Feed(context.Background(), h.fed, 1000)
 	if err != nil {
 		h.t.Fatal(err)

@@ -35,6 +35,12 @@ func (g *Engine) Run(ctx context.Context) {
 	if err != nil && ctx.Err() == nil {
 		g.log.Error("whether jobs that wait may begin was not looked at", "error", err)
 	}
+	var grown <-chan struct{} // nil where nothing is settled behind the feed
+	if !g.store.Exact() {
+		changed, stop := g.Changes()
+		defer stop()
+		grown = changed
+	}
 	for ctx.Err() == nil {
 		next, err := g.Tick(ctx)
 		var wait <-chan time.Time
@@ -45,15 +51,41 @@ func (g *Engine) Run(ctx context.Context) {
 		case !manual:
 			// A deadline of a device's or another process's making is noticed within a minute even if nobody tells.
 			rest := time.Minute
+			if !g.store.Exact() {
+				rest = sharedRest
+			}
 			if next != 0 {
 				rest = min(rest, next.Sub(g.clock.Now()))
 			}
 			wait = time.After(rest)
 		}
+		g.idle(ctx, wait, grown)
+	}
+}
+
+// idle waits until there may be something to do: because somebody says so, because it is time, or because the feed
+// tells of what makes a job ripe to be settled.
+func (g *Engine) idle(ctx context.Context, wait <-chan time.Time, grown <-chan struct{}) {
+	for {
 		select {
 		case <-ctx.Done():
+			return
 		case <-g.wake:
+			return
 		case <-wait:
+			return
+		case <-grown:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(settlePause):
+		}
+		g.ticking.Lock()
+		work, err := g.settle(ctx)
+		g.ticking.Unlock()
+		if work || err != nil {
+			return
 		}
 	}
 }
@@ -67,6 +99,9 @@ func (g *Engine) Tick(ctx context.Context) (next muster.Time, err error) {
 
 func (g *Engine) tick(ctx context.Context) (next muster.Time, err error) {
 	for ctx.Err() == nil {
+		if _, err := g.settle(ctx); err != nil {
+			return next, err
+		}
 		done, size := 0, slice
 		if asked := g.asked.Load(); asked != g.heard {
 			g.heard, size = asked, busySlice

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"muster"
 )
 
@@ -35,7 +33,7 @@ var matrixStates = []muster.Status{muster.NoStatus, muster.Queued, muster.InProg
 
 // newCell brings the execution into its state as it would get there. NoStatus: lamp is registered and no target.
 func newCell(t *testing.T, s muster.Status, o setting) *cell {
-	c := &cell{teller: &teller{t: t, fs: vfs.NewMem()}, ctx: context.Background()}
+	c := &cell{teller: &teller{t: t, open: inMemory()}, ctx: context.Background()}
 	c.begin(start)
 	for _, act := range []string{"thing lamp fan", "group g", "group h", "join g fan"} {
 		c.act(strings.Fields(act))

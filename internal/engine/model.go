@@ -37,6 +37,9 @@ func newModel() *model {
 	return &model{targets: map[muster.GroupName][]muster.Membership{}, index: map[muster.ThingName]int{}, cursors: map[store.Deadline]string{}}
 }
 
+// Exact: nobody else works on a rehearsal.
+func (m *model) Exact() bool { return true }
+
 // add registers a thing as a member of a target; group "" is a target of its own.
 func (m *model) add(group muster.GroupName, of muster.Membership) {
 	i, known := m.index[of.Thing]

@@ -36,7 +36,7 @@ func keep(tx store.Tx, q muster.Queue, now muster.Time, changes ...muster.Change
 		c := &changes[i]
 		timers(tx, c)
 		pending := c.After.Status == muster.Queued || c.After.Status == muster.InProgress
-		if !pending && c.Before.Status != muster.NoStatus {
+		if !pending && c.Before.Status != muster.NoStatus && tx.Exact() {
 			settleJob(tx, c.Before.Job, now)
 		}
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/base64"
 	"errors"
 	"math"
 	"slices"
@@ -25,12 +26,13 @@ func (c rolloutCursor) String() string {
 	b.Set("/target", strconv.Itoa(c.Target))
 	b.Set("/slot", strconv.FormatFloat(c.Slot, 'g', -1, 64))
 	c.Place.write(&b)
-	return string(b.Pairs())
+	return base64.RawURLEncoding.EncodeToString([]byte(b.Pairs())) // it may lie in the job's row, which is text
 }
 
 // parseRolloutCursor is the way back.
 func parseRolloutCursor(s string) (c rolloutCursor, err error) {
-	p := muster.Pairs(s)
+	raw, err := base64.RawURLEncoding.DecodeString(s)
+	p := muster.Pairs(raw)
 	job, _ := p.Get("/job")
 	target, _ := p.Get("/target")
 	slot, _ := p.Get("/slot")
@@ -39,7 +41,7 @@ func parseRolloutCursor(s string) (c rolloutCursor, err error) {
 	c.Target, err2 = strconv.Atoi(target)
 	c.Slot, err3 = strconv.ParseFloat(slot, 64)
 	c.Place = readTreePage(p)
-	return c, errors.Join(err1, err2, err3)
+	return c, errors.Join(err, err1, err2, err3)
 }
 
 // jobCursor marks the work of one job, so that it is not taken for that of a later job of the same id.

@@ -44,6 +44,14 @@ type Store interface {
 	// FeedEnd is the place behind the newest entry.
 	FeedEnd(ctx context.Context) (muster.Place, error)
 
+	// Exact reports whether an Update has the store to itself while it runs, so that the sums it reads are final. Where
+	// several write at a time sums are those of what is committed, and jobs are settled behind the feed.
+	Exact() bool
+
+	// Share says which of the background work is this process's: that on jobs and things whose names it owns, so that
+	// each is done by one of several processes. version changes when the share does.
+	Share() (owns func(name string) bool, version uint64)
+
 	// Changed delivers after commits: at least once after the last of them, many may share one delivery.
 	Changed() <-chan struct{}
 
@@ -166,6 +174,8 @@ type Reader interface {
 	Counts(muster.JobID) muster.Counts
 	// Tally is the job's things by the status of their latest attempt.
 	Tally(muster.JobID) muster.Tally
+	// Exact is that of the Store.
+	Exact() bool
 	// Setting is the value of a setting, empty if there is none. Settings lists those whose names begin with a
 	// prefix, in the byte order of names.
 	Setting(name string) string
@@ -182,10 +192,10 @@ type Reader interface {
 	// ExecutionsOfThing lists a thing's executions, newest job first; job "" means all jobs.
 	ExecutionsOfThing(muster.ThingName, muster.JobID, muster.Status, Page) (es []muster.Execution, next string, err error)
 
-	// Due returns up to limit deadlines not after t, earliest first. Two calls in one transaction see
-	// the same answer.
+	// Due returns up to limit deadlines of this process's share that are not after t, earliest first. Two calls in one
+	// transaction see the same answer.
 	Due(t muster.Time, limit int) []Deadline
-	// NextDue is the earliest deadline of all, 0 if there is none.
+	// NextDue is the earliest deadline of this process's share, 0 if there is none.
 	NextDue() muster.Time
 }
 

@@ -33,6 +33,8 @@ func (r *reader) tidOf(name muster.ThingName) (uint32, bool) {
 	return tid, ok
 }
 
+func (r *reader) Exact() bool { return true }
+
 func (r *reader) fail(err error) {
 	if r.err == nil {
 		r.err = err

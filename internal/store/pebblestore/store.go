@@ -87,6 +87,15 @@ type commit struct {
 }
 
 // Changed delivers after commits.
+// Exact: there is one writer.
+func (s *Store) Exact() bool { return true }
+
+// Share: a directory is one process's.
+func (s *Store) Share() (owns func(string) bool, version uint64) {
+	return func(string) bool { return true }, 1
+}
+
+// Changed delivers after commits.
 func (s *Store) Changed() <-chan struct{} { return s.changed }
 
 // Health is why the store cannot promise durability, nil while it can.

@@ -20,12 +20,10 @@ import (
 
 // leases are the parts of the background work that this node does.
 type leases struct {
-	mu    sync.Mutex
-	parts []int16
-	moved chan struct{} // told when they change
+	mu      sync.Mutex
+	parts   []int16
+	version uint64
 }
-
-func (l *leases) init() { l.moved = make(chan struct{}, 1) }
 
 func (l *leases) owned() []int16 {
 	l.mu.Lock()
@@ -35,19 +33,20 @@ func (l *leases) owned() []int16 {
 
 func (l *leases) set(parts []int16) {
 	l.mu.Lock()
-	changed := !slices.Equal(l.parts, parts)
-	l.parts = parts
-	l.mu.Unlock()
-	if changed {
-		select {
-		case l.moved <- struct{}{}:
-		default:
-		}
+	defer l.mu.Unlock()
+	if l.version == 0 || !slices.Equal(l.parts, parts) {
+		l.parts = parts
+		l.version++
 	}
 }
 
-// Owns reports whether this node does the background work of a job or thing.
-func (s *Store) Owns(name string) bool { return slices.Contains(s.leases.owned(), partOfName(name)) }
+// Share is what this node has leases for.
+func (s *Store) Share() (owns func(name string) bool, version uint64) {
+	s.leases.mu.Lock()
+	defer s.leases.mu.Unlock()
+	parts := s.leases.parts
+	return func(name string) bool { return slices.Contains(parts, partOfName(name)) }, s.leases.version
+}
 
 // Exact reports that sums read in an Update are those of what is committed: others may be changing them.
 func (s *Store) Exact() bool { return false }

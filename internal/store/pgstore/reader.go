@@ -42,6 +42,8 @@ func (r *reader) fail(err error) {
 	}
 }
 
+func (r *reader) Exact() bool { return false }
+
 func (r *reader) base() *layer { return r.layers[0] }
 
 // find looks a row up in the layers.

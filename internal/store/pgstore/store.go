@@ -103,7 +103,6 @@ func Open(o Options) (_ *Store, err error) {
 	s := &Store{opts: o, log: o.Logger, now: time.Now, single: newWaiting(), seed: maphash.MakeSeed(), closing: make(chan struct{}),
 		self: uuid.NewString(), own: map[int32]bool{}, lost: make(chan struct{}, 1)}
 	s.life, s.end = context.WithCancel(context.Background())
-	s.leases.init()
 	s.feeds.init()
 	params := pc.ConnConfig.RuntimeParams
 	params["application_name"] = "muster/" + s.self

@@ -169,6 +169,8 @@ func (w *world) Tally(j muster.JobID) (t muster.Tally) {
 	return t
 }
 
+func (w *world) Exact() bool { return true }
+
 func (w *world) Setting(name string) string { return w.settings[name] }
 
 func (w *world) Settings(prefix string, _ store.Page) (out []store.Setting, _ string, _ error) {

@@ -1,0 +1,9 @@
+package engine
+
+import (
+	"testing"
+
+	"muster/test/postgres"
+)
+
+func TestMain(m *testing.M) { postgres.Main(m) }
