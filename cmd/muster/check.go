@@ -8,7 +8,7 @@ import (
 )
 
 type checkCmd struct {
-	Store string `arg:"" help:"Directory of the store of a stopped server, or pebble:DIR."`
+	Store string `arg:"" help:"Directory of the store of a stopped server, or postgres://… of a database that servers may be using."`
 }
 
 // Help tells the exit codes, which scripts need.

@@ -16,7 +16,7 @@ import (
 type importCmd struct {
 	File     string `arg:"" help:"JSON lines; - is the standard input."`
 	Endpoint string `placeholder:"URL" default:"http://127.0.0.1:8080" help:"The running server to import into (default ${default})."`
-	Store    string `placeholder:"DIR" help:"Import into the store of a stopped server instead; it is made if there is none."`
+	Store    string `placeholder:"DIR" help:"Import into the store of a stopped server, or into a database (postgres://…), instead; it is made if there is none."`
 	Atomic   bool   `help:"Import nothing if any line is bad. Without it bad lines are named and the rest is imported."`
 	signing
 }

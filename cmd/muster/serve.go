@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -48,7 +49,7 @@ type serveCmd struct {
 
 	Broker brokerFlags `embed:""`
 
-	Store string `group:"store" placeholder:"STORE" default:"pebble:./muster-data" env:"MUSTER_STORE" help:"pebble:DIR keeps everything in a directory, memory forgets at the end (default ${default})."`
+	Store string `group:"store" placeholder:"STORE" default:"pebble:./muster-data" env:"MUSTER_STORE" help:"pebble:DIR keeps everything in a directory, postgres://USER:PASSWORD@HOST/DATABASE in PostgreSQL, where several servers may share it; memory forgets at the end (default ${default})."`
 
 	Retention time.Duration `name:"retention" group:"store" placeholder:"DURATION" default:"17520h" env:"MUSTER_RETENTION" help:"How long jobs that are over are kept, such as 720h (default ${default}, which is 730 days)."`
 	Clock     string        `group:"store" placeholder:"real|manual[:TIME]" default:"real" env:"MUSTER_CLOCK" help:"manual: jobs live by a clock that stands still until POST /_muster/clock moves it, for tests; it starts now or at TIME, in RFC 3339 (default ${default})."`
@@ -185,7 +186,7 @@ func (c *serveCmd) greet(w io.Writer, log *slog.Logger, s *server.Server) {
 	addrs := s.Addrs()
 	access := c.access(s)
 	if c.LogFormat == "json" {
-		log.Info("listening", "addresses", addrs, "broker", c.Broker.where(), "store", c.Store, "access", access, "version", version())
+		log.Info("listening", "addresses", addrs, "broker", c.Broker.where(), "store", c.storeShown(), "access", access, "version", version())
 		return
 	}
 	fmt.Fprintf(w, "muster %s\n", version())
@@ -207,6 +208,8 @@ func (c *serveCmd) greet(w io.Writer, log *slog.Logger, s *server.Server) {
 	data := "in memory: forgotten when the server stops"
 	if dir, ok := strings.CutPrefix(c.Store, "pebble:"); ok {
 		data = dir
+	} else if c.Store != "memory" {
+		data = c.storeShown()
 	}
 	fmt.Fprintf(w, "  data    %s\n  access  %s\n", data, access)
 	for _, name := range []string{"http", "control"} {
@@ -216,6 +219,14 @@ func (c *serveCmd) greet(w io.Writer, log *slog.Logger, s *server.Server) {
 		}
 	}
 	fmt.Fprintln(w)
+}
+
+// storeShown is the store without the password that its address may have.
+func (c *serveCmd) storeShown() string {
+	if u, err := url.Parse(c.Store); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return c.Store
 }
 
 // access says who may come in.

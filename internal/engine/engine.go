@@ -48,6 +48,7 @@ type Engine struct {
 	ticking   sync.Mutex    // one round of work at a time: the moves of a manual clock are in order
 	asked     atomic.Uint64 // updates that somebody asked for, and how many of them the loop had seen
 	heard     uint64        // at its last slice, under ticking
+	most      int           // that a slice may be; tests make it small
 	settler   settler       // under ticking
 	changes   changes
 }
@@ -60,7 +61,7 @@ func New(s store.Store, o Options) *Engine {
 	if o.Retention == 0 {
 		o.Retention = DefaultRetention
 	}
-	return &Engine{retention: o.Retention, limits: o.Limits.filled(), store: s, clock: o.Clock, docs: o.Documents, log: o.Log, wake: make(chan struct{}, 1)}
+	return &Engine{retention: o.Retention, limits: o.Limits.filled(), store: s, clock: o.Clock, docs: o.Documents, log: o.Log, wake: make(chan struct{}, 1), most: slice}
 }
 
 // update is what somebody asks for, at one moment.

@@ -106,6 +106,7 @@ func (g *Engine) tick(ctx context.Context) (next muster.Time, err error) {
 		if asked := g.asked.Load(); asked != g.heard {
 			g.heard, size = asked, busySlice
 		}
+		size = min(size, g.most)
 		err := g.moment(ctx, store.Keys{}, func(tx store.Tx, now muster.Time) error {
 			budget := size
 			due := tx.Due(now, size)

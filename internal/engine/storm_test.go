@@ -19,6 +19,8 @@ import (
 	"muster"
 	"muster/internal/store"
 	"muster/internal/store/pebblestore"
+	"muster/internal/store/pgstore"
+	"muster/test/postgres"
 )
 
 // go test ./internal/engine -run Storm -seeds 100000 -seed 1
@@ -47,7 +49,7 @@ func TestStorm(t *testing.T) {
 		workers.Go(func() {
 			for n := next.Add(1); n <= int64(seeds) && failed.Load() < 3; n = next.Add(1) {
 				seed := *stormSeed + uint64(n) - 1
-				if acts, problems := storm(seed); len(problems) > 0 {
+				if acts, problems := storm(seed, &disk{vfs.NewCrashableMem()}); len(problems) > 0 {
 					failed.Add(1)
 					t.Errorf("-run Storm -seeds 1 -seed %d\n%s\n%s", seed, strings.Join(acts, "\n"), strings.Join(problems, "\n"))
 				}
@@ -57,11 +59,45 @@ func TestStorm(t *testing.T) {
 	workers.Wait()
 }
 
+// TestStormInPostgres is the same over PostgreSQL, where a store that crashes leaves its connections to the server.
+func TestStormInPostgres(t *testing.T) {
+	seeds := *stormSeeds
+	if seeds == 0 {
+		if seeds = 20; raceDetector || testing.Short() {
+			seeds = 3
+		}
+	}
+	for n := range seeds {
+		seed := *stormSeed + uint64(n)
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			if acts, problems := storm(seed, &cluster{t, postgres.URL(t)}); len(problems) > 0 {
+				t.Errorf("-run StormInPostgres -seeds 1 -seed %d\n%s\n%s", seed, strings.Join(acts, "\n"), strings.Join(problems, "\n"))
+			}
+		})
+	}
+}
+
+// cluster is a database.
+type cluster struct {
+	t   *testing.T
+	url string
+}
+
+func (c *cluster) open() (store.Store, error) {
+	s, err := pgstore.Open(pgstore.Options{URL: c.url, Manual: true, Patience: 300 * time.Millisecond})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (c *cluster) crash(s store.Store, _ *rand.Rand) { s.(*pgstore.Store).Abandon() }
+
 // A weather is one storm as it goes.
 type weather struct {
 	*world
 	random *rand.Rand
-	fs     *vfs.MemFS
+	ground ground
 	store  *spy
 	manual *ManualClock
 	engine *Engine
@@ -73,20 +109,47 @@ type weather struct {
 	ids      []muster.JobID
 }
 
-// A spy looks at what each commit told before anything else can happen.
+// A ground is where a storm keeps its store: open gives it as it was, crash ends it without a word.
+type ground interface {
+	open() (store.Store, error)
+	crash(store.Store, *rand.Rand)
+}
+
+// disk is an embedded store on a disk that can lose what was not synced.
+type disk struct{ fs *vfs.MemFS }
+
+func (d *disk) open() (store.Store, error) {
+	return pebblestore.Open(pebblestore.Options{Dir: "store", FS: d.fs})
+}
+
+func (d *disk) crash(s store.Store, random *rand.Rand) {
+	crashed := d.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(101), RNG: rand.New(rand.NewPCG(random.Uint64(), 0))})
+	s.Close()
+	d.fs = crashed
+}
+
+// A spy looks at what each commit told before anything else can happen, and has jobs settled that are settled behind
+// the feed.
 type spy struct {
 	store.Store
-	look func()
+	look     func()
+	settle   func() error
+	settling bool
 }
 
 func (s *spy) Update(ctx context.Context, on store.Keys, fn func(store.Tx) error) error {
 	err := s.Store.Update(ctx, on, fn)
 	s.look()
+	if err == nil && !s.settling {
+		s.settling = true
+		err = s.settle()
+		s.settling = false
+	}
 	return err
 }
 
-func storm(seed uint64) (acts, problems []string) {
-	h := &weather{random: rand.New(rand.NewPCG(seed, 7)), fs: vfs.NewCrashableMem()}
+func storm(seed uint64, where ground) (acts, problems []string) {
+	h := &weather{random: rand.New(rand.NewPCG(seed, 7)), ground: where}
 	at := start + muster.Time(h.random.IntN(100_000_000))
 	h.world = newWorld(func() muster.Time { return h.manual.Now() })
 	h.open(at)
@@ -137,11 +200,15 @@ func (h *weather) still(whole bool) {
 }
 
 func (h *weather) open(at muster.Time) {
-	s, err := pebblestore.Open(pebblestore.Options{Dir: "store", FS: h.fs})
+	s, err := h.ground.open()
 	if err != nil {
 		panic(err)
 	}
 	h.store = &spy{Store: s, look: h.look}
+	h.store.settle = func() error {
+		_, err := h.engine.settle(context.Background()) // within the loop's own round, or while there is none
+		return err
+	}
 	if h.manual, err = NewManualClock(context.Background(), s, at); err != nil {
 		panic(err)
 	}
@@ -314,9 +381,7 @@ func (h *weather) restart() {
 	now := h.manual.Now()
 	if h.chance(50) {
 		h.note("crash")
-		crashed := h.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: h.random.IntN(101), RNG: rand.New(rand.NewPCG(h.random.Uint64(), 0))})
-		h.store.Close()
-		h.fs = crashed
+		h.ground.crash(h.store.Store, h.random)
 	} else {
 		h.note("restart")
 		if err := h.store.Close(); err != nil {

@@ -40,7 +40,8 @@ type Config struct {
 	// Insecure allows listening beyond loopback although nothing authenticates.
 	Insecure bool
 
-	Store string // "memory" (also if empty) or "pebble:DIR"
+	// Store is "memory" (also if empty), "pebble:DIR", or "postgres://…": a database that several servers may share.
+	Store string
 
 	Account string // default 123456789012
 	Region  string // default us-east-1
@@ -125,7 +126,9 @@ type Server struct {
 
 // New opens the store and the listeners. Requests wait until Run.
 func New(c Config) (*Server, error) {
-	open := func(log *slog.Logger) (store.Store, error) { return openStore(cmp.Or(c.Store, "memory"), log) }
+	open := func(log *slog.Logger) (store.Store, error) {
+		return openStore(cmp.Or(c.Store, "memory"), storeOptions{manual: strings.HasPrefix(c.Clock, "manual"), log: log})
+	}
 	return newServer(c, open)
 }
 

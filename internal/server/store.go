@@ -15,20 +15,36 @@ import (
 	"muster/internal/engine"
 	"muster/internal/store"
 	"muster/internal/store/pebblestore"
+	"muster/internal/store/pgstore"
 )
 
 // openStore opens the store at an address, or makes one.
-func openStore(address string, log *slog.Logger) (store.Store, error) {
+func openStore(address string, o storeOptions) (store.Store, error) {
 	kind, rest, _ := strings.Cut(address, ":")
 	switch {
 	case address == "memory":
-		return openPebble(pebblestore.Options{Memory: true, Logger: log})
+		return openPebble(pebblestore.Options{Memory: true, Logger: o.log})
 	case kind == "pebble" && rest != "":
-		return openPebble(pebblestore.Options{Dir: filepath.Clean(rest), Logger: log})
+		return openPebble(pebblestore.Options{Dir: filepath.Clean(rest), Logger: o.log})
 	case kind == "postgres" || kind == "postgresql":
-		return nil, errors.New("a store in PostgreSQL is not in this version; use pebble:DIR or memory")
+		s, err := pgstore.Open(pgstore.Options{URL: address, Manual: o.manual, Aside: o.aside, Logger: o.log})
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
 	}
-	return nil, fmt.Errorf("%q is not the address of a store: it is memory or pebble:DIR", address)
+	return nil, fmt.Errorf("%q is not the address of a store: it is memory, pebble:DIR or postgres://…", address)
+}
+
+// storeOptions are what a store is opened for.
+type storeOptions struct {
+	manual bool // the clock is moved by hand
+	aside  bool // no part of the background work is done here
+	log    *slog.Logger
+}
+
+func inPostgres(address string) bool {
+	return strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://")
 }
 
 func openPebble(o pebblestore.Options) (store.Store, error) {
@@ -39,9 +55,12 @@ func openPebble(o pebblestore.Options) (store.Store, error) {
 	return s, nil
 }
 
-// openKept opens a store that must be there: a directory, or pebble: and one. It belongs to no running
-// server.
+// openKept opens a store that must be there: a directory, or pebble: and one, that belongs to no running server; or a
+// database, which servers may be using.
 func openKept(address string, log *slog.Logger) (store.Store, error) {
+	if inPostgres(address) {
+		return openStore(address, storeOptions{aside: true, log: log})
+	}
 	dir := strings.TrimPrefix(address, "pebble:")
 	if strings.Contains(dir, "://") || dir == "memory" {
 		return nil, fmt.Errorf("%s is not the directory of a store", address)
@@ -54,7 +73,7 @@ func openKept(address string, log *slog.Logger) (store.Store, error) {
 	if !slices.ContainsFunc(files, func(f os.DirEntry) bool { return strings.HasPrefix(f.Name(), "MANIFEST-") }) {
 		return nil, fmt.Errorf("there is no store in %s: the directory has none of its files", dir)
 	}
-	return openStore("pebble:"+dir, log)
+	return openStore("pebble:"+dir, storeOptions{log: log})
 }
 
 // withKept does something with the store of a stopped server.
@@ -90,7 +109,10 @@ func backup(ctx context.Context, s store.Store, dir string) error {
 // Import takes JSON lines into the store of a stopped server, as POST /_muster/import does into a
 // running one. A store that does not exist is made.
 func Import(ctx context.Context, dir string, r io.Reader, whole bool, log *slog.Logger) (ImportReport, error) {
-	s, err := openStore("pebble:"+strings.TrimPrefix(dir, "pebble:"), log)
+	if !inPostgres(dir) {
+		dir = "pebble:" + strings.TrimPrefix(dir, "pebble:")
+	}
+	s, err := openStore(dir, storeOptions{aside: true, log: log})
 	if err != nil {
 		return ImportReport{}, err
 	}

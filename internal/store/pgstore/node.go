@@ -68,7 +68,7 @@ func (s *Store) mine(writer int32) {
 
 // enter puts this node into the table.
 func (s *Store) enter(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, `INSERT INTO node (id, manual) VALUES ($1, $2)`, s.node(), s.opts.Manual)
+	_, err := conn.Exec(ctx, `INSERT INTO node (id, manual, aside) VALUES ($1, $2, $3)`, s.node(), s.opts.Manual, s.opts.Aside)
 	return err
 }
 
@@ -227,6 +227,9 @@ func (s *Store) watch(ctx context.Context, conn *pgx.Conn, seen map[string]sight
 // claim takes this node's share of the background work: what nobody has, and from those who have too much by
 // letting go of what is too much of its own.
 func (s *Store) claim(ctx context.Context, conn *pgx.Conn) error {
+	if s.opts.Aside {
+		return nil
+	}
 	me := s.node()
 	tx, err := conn.Begin(ctx)
 	if err != nil {
@@ -234,7 +237,7 @@ func (s *Store) claim(ctx context.Context, conn *pgx.Conn) error {
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	var nodes, manual int
-	if err := tx.QueryRow(ctx, `SELECT count(*), count(*) FILTER (WHERE manual) FROM node WHERE NOT ended`).Scan(&nodes, &manual); err != nil {
+	if err := tx.QueryRow(ctx, `SELECT count(*), count(*) FILTER (WHERE manual) FROM node WHERE NOT ended AND NOT aside`).Scan(&nodes, &manual); err != nil {
 		return err
 	}
 	if manual > 0 && nodes > 1 && len(s.leases.owned()) == 0 {

@@ -25,6 +25,7 @@ CREATE TABLE node (
 	id text PRIMARY KEY,
 	beat bigint NOT NULL DEFAULT 0,
 	manual boolean NOT NULL DEFAULT false,
+	aside boolean NOT NULL DEFAULT false,
 	ended boolean NOT NULL DEFAULT false
 );
 CREATE TABLE writer (

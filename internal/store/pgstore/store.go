@@ -41,6 +41,8 @@ type Options struct {
 	FeedKept time.Duration
 	// Manual says that this node's clock is moved by hand: it wants to be the only one.
 	Manual bool
+	// Aside says that this process only looks or loads: it does no background work.
+	Aside  bool
 	Logger *slog.Logger
 }
 
@@ -161,7 +163,22 @@ func (s *Store) join() error {
 	if err := s.enter(ctx, conn); err != nil {
 		return err
 	}
-	return s.claim(ctx, conn)
+	// A node with a clock that is moved by hand waits for the one before it to be found dead, if it is.
+	seen := map[string]sighting{}
+	for begun := s.now(); ; {
+		err := s.claim(ctx, conn)
+		if !errors.Is(err, errManual) {
+			return err
+		}
+		if s.now().Sub(begun) > 2*s.opts.Patience {
+			return errors.Join(err, s.leave(ctx, conn))
+		}
+		rest := time.NewTimer(s.opts.Patience / 6)
+		<-rest.C
+		if err := s.watch(ctx, conn, seen); err != nil {
+			return err
+		}
+	}
 }
 
 func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
@@ -290,6 +307,23 @@ func (s *Store) Health() error {
 		return &muster.Error{Kind: muster.Unavailable, Message: "The database does not answer", Cause: s.failed}
 	}
 	return nil
+}
+
+// Abandon ends the store as a crash of its process would: what waits is not answered well, and nobody is told.
+func (s *Store) Abandon() {
+	s.close.Do(func() {
+		s.stopping.Store(true)
+		s.end()
+		for _, w := range s.shared {
+			w.close()
+		}
+		s.sharing.Wait()
+		s.single.close()
+		s.alone.Wait()
+		close(s.closing)
+		s.chores.Wait()
+		s.pool.Close()
+	})
 }
 
 // Close answers what waits and makes this node's end known, so that others need not wait to take its work.
