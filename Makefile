@@ -69,6 +69,7 @@ missing:
 	command -v mosquitto_rr >/dev/null 2>&1 || miss 'Mosquitto' 'apt-get install mosquitto-clients'; \
 	command -v mosquitto >/dev/null 2>&1 || [ -x /usr/sbin/mosquitto ] || miss "Mosquitto's broker" 'apt-get install mosquitto'; \
 	command -v curl >/dev/null 2>&1 || miss curl 'apt-get install curl'; \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 || miss PostgreSQL 'apt-get install postgresql'; \
 	{ python3 -c 'from boto3 import client' || /usr/bin/python3 -c 'from boto3 import client'; } >/dev/null 2>&1 || \
 		miss boto3 'apt-get install python3-boto3'; \
 	{ command -v node >/dev/null 2>&1 && [ -e $(JS)/node_modules/@aws-sdk/client-iot/package.json ]; } || \
