@@ -114,15 +114,18 @@ func Compare(before, after Queue, offered func(Execution) bool) Notice {
 
 // covers reports whether every offered execution of b is in a.
 func covers(a, b Queue, offered func(Execution) bool) bool {
+	from := 0 // queues mostly differ in one place: what is looked for comes behind what was found last
 next:
 	for i := range b.Executions {
 		e := &b.Executions[i]
 		if !offered(*e) {
 			continue
 		}
-		for k := range a.Executions {
+		for n := range a.Executions {
+			k := (from + n) % len(a.Executions)
 			o := &a.Executions[k]
 			if o.Job == e.Job && o.Number == e.Number && offered(*o) {
+				from = k + 1
 				continue next
 			}
 		}

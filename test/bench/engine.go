@@ -93,6 +93,10 @@ func (e *engineService) Call(ctx context.Context, req Request) (Sample, error) {
 		return e.disturbRollout(ctx, req)
 	case "disturb-timers":
 		return e.disturbTimers(ctx, req)
+	case "pile":
+		return nil, e.pile(ctx, req.Callers)
+	case "pending":
+		return e.measurePending(ctx, req)
 	case "create":
 		return e.measureCreate(ctx, req)
 	case "start":

@@ -18,7 +18,7 @@ type machine struct {
 	OS         string `json:"os"`
 	Go         string `json:"go"`
 	Pebble     string `json:"pebble,omitempty"`
-	Dir        string `json:"dir"`
+	Dir        string `json:"-"` // where it happens to be says nothing to others
 	FileSystem string `json:"file_system,omitempty"`
 }
 
@@ -52,8 +52,8 @@ func describeMachine(dir string) machine {
 }
 
 func (m machine) String() string {
-	s := fmt.Sprintf("%s, %d cores, %s MiB, %s, %s, pebble %s, data on %s (%s)",
-		m.CPU, m.Cores, thousands(m.MemoryMiB), m.OS, m.Go, m.Pebble, m.FileSystem, m.Dir)
+	s := fmt.Sprintf("%s, %d cores, %s MiB, %s, %s, pebble %s, data on %s",
+		m.CPU, m.Cores, thousands(m.MemoryMiB), m.OS, m.Go, m.Pebble, m.FileSystem)
 	if m.FileSystem == "tmpfs" {
 		s += "\nwarning: syncing to tmpfs costs nothing; choose a disk with -dir"
 	}

@@ -8,6 +8,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,12 +41,15 @@ func main() {
 func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(log)
+	largest := flags.Int("largest", everySize, "with -curves: leave out sizes beyond this")
 	times := flags.Int("rounds", 3, "how often each row and its yardstick are measured; fewer than 3 says little")
 	seconds := flags.Float64("seconds", 2, "length of one timed measurement")
 	only := flags.String("run", "", "measure only rows whose \"ID what\" matches this `regexp`")
 	jsonFile := flags.String("json", "", "also write results to this `file`")
 	dir := flags.String("dir", "", "where to put data; a directory of its own is made in it and removed (default the temporary directory)")
 	things := flags.Int("things", 1_000_000, "executions in the stores")
+	curvesDir := flags.String("curves", "", "measure how it grows instead, and write pictures and curves.json into this `directory`")
+	show := flags.String("show", "", "print the table of results that -json wrote to this `file`, and measure nothing")
 	profiles := flags.String("profiles", "", "write CPU profiles of what is measured into this `directory`; it costs some speed")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -61,6 +65,13 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 		return fmt.Errorf("-things must lie between %s and 9,999,999", thousands(leastThings))
 	case flags.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	switch {
+	case *show != "":
+		return showFile(out, *show)
+	case *curvesDir != "":
+		fmt.Fprintf(out, "%s\n%d rounds of %v s\n\n", describeMachine(cmp.Or(*dir, os.TempDir())), *times, *seconds)
+		return drawCurves(ctx, *curvesDir, cmp.Or(*dir, os.TempDir()), *times, *seconds, *largest, out)
 	}
 	b, err := newBench(*dir, *things, *seconds)
 	if err != nil {
@@ -86,32 +97,25 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 		return fmt.Errorf("no row matches %q", *only)
 	}
 	m := describeMachine(b.Dir)
-	fmt.Fprintf(out, "%s\n%d rounds of %v s, %s things\n\n", m, *times, *seconds, thousands(int64(*things)))
-
-	r := runner{rounds: *times, rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), log: log, settle: syncDisks}
-	results, err := r.run(ctx, chosen)
-	if err != nil {
+	rep := report{At: time.Now().UTC(), Machine: m, Rounds: *times, Seconds: *seconds, Things: *things, Compared: comparedMeans, Yardsticks: yardsticks, Targets: targets}
+	if err := rep.writeHead(out); err != nil {
 		return err
 	}
-	if err := writeTable(out, results); err != nil {
+
+	r := runner{rounds: *times, rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), log: log, settle: syncDisks}
+	if rep.Rows, err = r.run(ctx, chosen); err != nil {
+		return err
+	}
+	if err := rep.writeResults(out); err != nil {
 		return err
 	}
 	if *jsonFile != "" {
-		return writeJSON(*jsonFile, report{time.Now().UTC(), m, *times, *seconds, *things, results})
+		return writeJSON(*jsonFile, rep)
 	}
 	return nil
 }
 
-type report struct {
-	At      time.Time `json:"at"`
-	Machine machine   `json:"machine"`
-	Rounds  int       `json:"rounds"`
-	Seconds float64   `json:"seconds"`
-	Things  int       `json:"things"`
-	Rows    []Result  `json:"rows"`
-}
-
-func writeJSON(path string, r report) error {
+func writeJSON(path string, r any) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
