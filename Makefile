@@ -15,7 +15,7 @@ test vet lint unit: export CGO_ENABLED = 1
 endif
 
 .NOTPARALLEL:
-.PHONY: help build test clients format vet lint unit fuzz bench clean missing
+.PHONY: help build test clients format vet lint unit fuzz bench curves clean missing
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -56,8 +56,12 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 		done; \
 	done
 
-bench: ## measure, and compare with the targets
-	$(GO) run ./test/bench
+bench: ## measure, and compare with the targets; bin/bench.json gets it as JSON
+	@mkdir -p bin
+	$(GO) run ./test/bench -json bin/bench.json
+
+curves: ## measure how it grows, and draw docs/bench/*.svg
+	$(GO) run ./test/bench -curves docs/bench
 
 clean: ## remove what was built or fetched
 	rm -rf bin $(JS)/node_modules test/sdk/boto3/__pycache__

@@ -71,3 +71,36 @@ func fill(t testing.TB, g *Engine, things int) {
 		t.Fatal(err)
 	}
 }
+
+// BenchmarkLongQueue is a report of a device that has many jobs to do.
+func BenchmarkLongQueue(b *testing.B) {
+	for _, jobs := range []int{1, 10, 100} {
+		b.Run(fmt.Sprintf("jobs=%d", jobs), func(b *testing.B) {
+			const things = 100
+			ctx := b.Context()
+			s, err := pebblestore.Open(pebblestore.Options{Memory: true})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer s.Close()
+			g := New(s, Options{Clock: &SystemClock{}})
+			fill(b, g, things)
+			document := `{"operation":"test"}`
+			for n := 1; n < jobs; n++ {
+				if _, err := g.CreateJob(ctx, NewJob{ID: muster.JobID(fmt.Sprintf("job-%d", n)), Document: &document, Targets: []muster.Target{{Group: "all"}}}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if _, err := g.Tick(ctx); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for n := range b.N {
+				if _, err := g.Report(ctx, muster.ThingName(fmt.Sprintf("thing-%06d", n%things)), "job", muster.Report{Status: muster.InProgress}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

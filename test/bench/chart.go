@@ -168,7 +168,7 @@ func axisOf(values []float64) axis {
 		return axis{math.Pow(10, math.Floor(math.Log10(low)+1e-9)), math.Pow(10, math.Ceil(math.Log10(high)-1e-9)), true}
 	}
 	step := niceStep(high / 5)
-	return axis{0, math.Ceil(high/step-1e-9) * step, false}
+	return axis{0, max(step, math.Ceil(high/step-1e-9)*step), false}
 }
 
 func (a axis) at(v float64) float64 {
