@@ -52,9 +52,10 @@ var rooms = map[string]struct {
 	"cmd/muster":      {may: []string{"std", "muster", "muster/internal/server", "github.com/alecthomas/kong", "github.com/aws/"}},
 
 	// What measures may reach inside; what plays the client may not.
-	"test/bench":    {may: []string{"std", "muster", "muster/internal/", "github.com/"}},
-	"test/storm":    {may: []string{"std", "muster", "muster/internal/", "github.com/"}},
+	"test/bench":    {may: []string{"std", "muster", "muster/internal/", "muster/test/device", "github.com/"}},
+	"test/storm":    {may: []string{"std", "muster", "muster/internal/", "muster/test/", "github.com/"}},
 	"test/process":  {may: []string{"std"}},
+	"test/device":   {may: []string{"std"}},
 	"test/postgres": {may: []string{"std", "github.com/jackc/pgx/v5"}},
 	"test/sdk":      {may: []string{"std", "muster/test/process", "github.com/"}},
 }

@@ -28,7 +28,8 @@ type Settings struct {
 	Dir    string // its own directory, kept between two lives of a service
 	Things int
 
-	Answer   string `json:",omitempty"` // what the empty handler answers
+	Answer   string `json:",omitempty"` // what the empty handler answers; which MQTT echo it is
+	Certs    string `json:",omitempty"` // directory of certificates; with it the echo speaks TLS
 	Frugal   bool   `json:",omitempty"` // open the store with as little cache as it can do with
 	Profiles string `json:",omitempty"` // directory for CPU profiles of every call; "" takes none
 }
@@ -45,9 +46,10 @@ type Request struct {
 
 // hello is a service's first word; it says that the service is ready.
 type hello struct {
-	Addr   string  `json:",omitempty"` // where it listens, if it does
-	Sample Sample  `json:",omitempty"` // what opening it cost, if it tells
-	Error  *string `json:",omitempty"`
+	Addr   string            `json:",omitempty"` // where it listens, if it does
+	Addrs  map[string]string `json:",omitempty"` // all of that, by name, where there are several
+	Sample Sample            `json:",omitempty"` // what opening it cost, if it tells
+	Error  *string           `json:",omitempty"`
 }
 
 type reply struct {
@@ -69,6 +71,7 @@ var services = map[string]func(context.Context, Settings) (service, hello, error
 	"httpempty": openHTTPEmptyService,
 	"engine":    openEngineService,
 	"server":    openServerService,
+	"mqttecho":  openEchoService,
 }
 
 // childMain runs a service if the arguments ask for one, and reports whether
@@ -158,9 +161,10 @@ func text(err error) *string {
 
 // Child is a running service, seen from the program that measures it.
 type Child struct {
-	Addr   string        // where it listens, if it does
-	Opened Sample        // what opening it cost, if it tells
-	Ready  time.Duration // from starting the process to its first word
+	Addr   string            // where it listens, if it does
+	Addrs  map[string]string // all of that, where there are several
+	Opened Sample            // what opening it cost, if it tells
+	Ready  time.Duration     // from starting the process to its first word
 
 	name    string
 	cmd     *exec.Cmd
@@ -204,7 +208,7 @@ func startChild(ctx context.Context, name string, s Settings) (*Child, error) {
 		c.Kill()
 		return nil, fmt.Errorf("%s did not start: %s", name, *first.Error)
 	}
-	c.Ready, c.Addr, c.Opened = time.Since(start), first.Addr, first.Sample
+	c.Ready, c.Addr, c.Addrs, c.Opened = time.Since(start), first.Addr, first.Addrs, first.Sample
 	return c, nil
 }
 

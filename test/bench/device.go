@@ -53,16 +53,22 @@ func (d *deviceLoad) Request(i int) []byte {
 	c := i % d.conns
 	s := &d.state[c]
 	s.thing = s.rng.IntN((len(d.versions)-c+d.conns-1)/d.conns)*d.conns + c
-	s.body = append(s.body[:0], `{"status":"IN_PROGRESS","expectedVersion":`...)
-	s.body = strconv.AppendInt(s.body, d.versions[s.thing], 10)
-	s.body = append(s.body, `,"includeJobExecutionState":true,"statusDetails":{"step":"install","progress":"42","firmware":"2.14.0-rc3","slot":"B","battery":"87","trace":"`...)
-	for noise := s.rng.Uint64(); len(s.body) < updateSize-len(`"}}`); noise = noise>>4 | noise<<60 {
-		s.body = append(s.body, "0123456789abcdef"[noise&15])
-	}
-	s.body = append(s.body, `"}}`...)
+	s.body = appendUpdate(s.body[:0], d.versions[s.thing], s.rng.Uint64())
 	path := "/things/" + string(appendThing(nil, s.thing)) + "/jobs/" + naiveJob
 	s.request = httpRequest(s.request[:0], http.MethodPost, path, "localhost", s.body)
 	return s.request
+}
+
+// appendUpdate appends the body of an update: updateSize bytes, some of them noise.
+func appendUpdate(b []byte, version int64, noise uint64) []byte {
+	end := len(b) + updateSize - len(`"}}`)
+	b = append(b, `{"status":"IN_PROGRESS","expectedVersion":`...)
+	b = strconv.AppendInt(b, version, 10)
+	b = append(b, `,"includeJobExecutionState":true,"statusDetails":{"step":"install","progress":"42","firmware":"2.14.0-rc3","slot":"B","battery":"87","trace":"`...)
+	for ; len(b) < end; noise = noise>>4 | noise<<60 {
+		b = append(b, "0123456789abcdef"[noise&15])
+	}
+	return append(b, `"}}`...)
 }
 
 // told notes that the update of a connection was accepted.
@@ -206,11 +212,25 @@ func (d *deviceServer) queries(what, suffix string) (measure, against *Meter) {
 	return measure, d.b.httpEmptyLike("empty-"+what, deviceConns, reads(d.b.Things, deviceConns, suffix), d.answer(what))
 }
 
-// countReported asks the server for the job's counters and compares them with
-// what the devices were told.
+// countReported compares the server's counters of the job with what the devices were told.
 func (d *deviceServer) countReported(ctx context.Context) error {
-	path := "/jobs/" + naiveJob
-	body, err := d.p.ask(ctx, httpRequest(nil, http.MethodGet, path, "localhost", nil))
+	inProgress := 0
+	reports := int64(0)
+	for _, v := range d.load.versions {
+		if reports += v - 1; v > 1 {
+			inProgress++
+		}
+	}
+	if reports != d.load.reports.Load() {
+		return errors.New("versions and accepted reports do not add up")
+	}
+	return d.p.countInProgress(ctx, d.b.Things, inProgress)
+}
+
+// countInProgress asks the server for the job's counters: of so many things so
+// many must be in progress, and the others queued.
+func (p *musterProcess) countInProgress(ctx context.Context, things, inProgress int) error {
+	body, err := p.ask(ctx, httpRequest(nil, http.MethodGet, "/jobs/"+naiveJob, "localhost", nil))
 	if err != nil {
 		return err
 	}
@@ -225,19 +245,8 @@ func (d *deviceServer) countReported(ctx context.Context) error {
 	if err := json.Unmarshal(body, &got); err != nil {
 		return err
 	}
-	inProgress := 0
-	reports := int64(0)
-	for _, v := range d.load.versions {
-		if reports += v - 1; v > 1 {
-			inProgress++
-		}
-	}
-	counted := got.Job.Details
-	switch {
-	case counted.InProgress != inProgress || counted.Queued != d.b.Things-inProgress:
-		return fmt.Errorf("the server counts %d in progress and %d queued; %d things of %d were reported for", counted.InProgress, counted.Queued, inProgress, d.b.Things)
-	case reports != d.load.reports.Load():
-		return errors.New("versions and accepted reports do not add up")
+	if counted := got.Job.Details; counted.InProgress != inProgress || counted.Queued != things-inProgress {
+		return fmt.Errorf("the server counts %d in progress and %d queued; %d things of %d were reported for", counted.InProgress, counted.Queued, inProgress, things)
 	}
 	return nil
 }

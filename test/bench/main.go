@@ -134,6 +134,7 @@ type Bench struct {
 	children map[string]*Child
 	seeds    map[string]string // directories of stores that others begin with a copy of
 	binary   string            // the muster binary, once it is built
+	certs    *certs            // once they are made
 	closers  []func()
 }
 

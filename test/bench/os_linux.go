@@ -67,6 +67,15 @@ func fileSystem(dir string) string {
 	return fmt.Sprintf("0x%x", st.Type)
 }
 
+// openFiles is how many files and sockets this process may have open.
+func openFiles() int {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		return 1024
+	}
+	return int(min(limit.Cur, 1<<30))
+}
+
 // startGroup starts a program that may start others; killGroup ends them all.
 func startGroup(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -30,3 +30,5 @@ func killGroup(cmd *exec.Cmd) {
 	cmd.Process.Kill()
 	cmd.Wait()
 }
+
+func openFiles() int { return 1024 }

@@ -8,7 +8,7 @@ import "fmt"
 // missed.
 func rows(b *Bench) []Row {
 	var all []Row
-	for _, part := range [][]Row{b.yardstickRows(), b.updateRows(), b.deviceRows(), b.jobRows(), b.disturbedRows(), b.sizeRows(), b.startRows(), b.peerRows()} {
+	for _, part := range [][]Row{b.yardstickRows(), b.updateRows(), b.deviceRows(), b.mqttRows(), b.jobRows(), b.disturbedRows(), b.sizeRows(), b.startRows(), b.fleetRows(), b.peerRows()} {
 		all = append(all, part...)
 	}
 	return all
@@ -77,6 +77,55 @@ func (b *Bench) deviceRows() []Row {
 			Measure: r.Measure, Against: r.Against, LowerIsBetter: true})
 	}
 	return rows
+}
+
+// mqttRows are P5, P6 and P7.
+func (b *Bench) mqttRows() []Row {
+	const yardstick = "Y4 MQTT echo"
+	server := &mqttServer{b: b}
+	var rows []Row
+	for _, conns := range []int{100, 1000} {
+		measure, against := server.updates(conns)
+		rows = append(rows,
+			Row{ID: "P5", What: fmt.Sprintf("MQTT update to accepted, %d connections", conns), Yardstick: yardstick,
+				Figure: PerSecond, Unit: "/s", Measure: measure, Against: against, Good: 0.5, Target: 0.65},
+			Row{ID: "P5", What: fmt.Sprintf("MQTT update, server CPU, %d connections", conns), Yardstick: yardstick,
+				Figure: CPUPerOp, Unit: "us", Measure: measure, Against: against, LowerIsBetter: true},
+			Row{ID: "P5", What: fmt.Sprintf("MQTT update, p99, %d connections", conns), Yardstick: yardstick,
+				Figure: P99, Unit: "ms", Measure: measure, Against: against, LowerIsBetter: true})
+	}
+	for _, conns := range []int{100, 1000} {
+		rows = append(rows, Row{ID: "P6", What: fmt.Sprintf("MQTT echo, server CPU per trip, %d connections", conns), Yardstick: "Y4r bare loop",
+			Figure: CPUPerOp, Unit: "us", Measure: b.echoMeter("Y4 MQTT echo", "broker", conns), Against: b.echoMeter("Y4r bare loop", "bare", conns),
+			Good: 2, Target: 1.5, LowerIsBetter: true})
+	}
+	plain, barePlain := b.idle(false)
+	secure, bareSecure := b.idle(true)
+	return append(rows,
+		Row{ID: "P7", What: "memory per idle connection, plain", Yardstick: "Y4r bare loop", Figure: connKB, Unit: "KB",
+			Measure: plain, Against: barePlain, Compare: Plain, Good: 16, Target: 12, LowerIsBetter: true},
+		Row{ID: "P7", What: "memory per idle connection, TLS", Yardstick: "Y4r bare loop", Figure: connKB, Unit: "KB",
+			Measure: secure, Against: bareSecure, Compare: Plain, Good: 52, Target: 42, LowerIsBetter: true})
+}
+
+// fleetRows are P17 and P19: what many devices at once have to wait for.
+func (b *Bench) fleetRows() []Row {
+	told := (&crowd{b: b}).meter()
+	connected := thousands(listeners) + " connected"
+	rows := []Row{
+		{ID: "P17", What: "notify-next after CreateJob, the first 1,000, " + connected, Figure: toldFirstMS, Unit: "ms",
+			Measure: told, Good: 300, Target: 100, LowerIsBetter: true},
+		{ID: "P17", What: "notify-next after CreateJob, p99, " + connected, Figure: P99, Unit: "ms",
+			Measure: told, Good: 300, Target: 300, LowerIsBetter: true},
+	}
+	h := &herd{b: b, size: herdSize()}
+	back, shake := h.meters()
+	n := thousands(int64(h.size))
+	return append(rows,
+		Row{ID: "P19", What: n + " come back at once over TLS and report, none fails", Yardstick: "handshakes alone", Figure: Seconds, Unit: "s",
+			Measure: back, Against: shake, Good: 1.5, Target: 1.2, LowerIsBetter: true},
+		Row{ID: "P19", What: "... server CPU for each", Yardstick: "handshakes alone", Figure: CPUPerOp, Unit: "us",
+			Measure: back, Against: shake, LowerIsBetter: true})
 }
 
 // jobRows are P8, P9 and P11: what a job of everything costs.

@@ -35,7 +35,8 @@ func (b *Bench) buildMuster(ctx context.Context) (string, error) {
 
 // A musterProcess is one running server.
 type musterProcess struct {
-	addr  string
+	addr  string            // of HTTP
+	addrs map[string]string // of all listeners, by name
 	pid   int
 	ready time.Duration // from starting the process to an answer that it is ready
 	stop  func()        // kills it
@@ -45,7 +46,7 @@ type musterProcess struct {
 
 // serveMuster runs the program over the store in dir until stop, at the latest
 // until the end.
-func (b *Bench) serveMuster(ctx context.Context, dir string) (*musterProcess, error) {
+func (b *Bench) serveMuster(ctx context.Context, dir string, flags ...string) (*musterProcess, error) {
 	binary, err := b.buildMuster(ctx)
 	if err != nil {
 		return nil, err
@@ -54,7 +55,8 @@ func (b *Bench) serveMuster(ctx context.Context, dir string) (*musterProcess, er
 	if err := os.RemoveAll(addrFile); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, binary, "serve", "--http", "127.0.0.1:0", "--addr-file", addrFile, "--store", "pebble:"+dir, "--log-level", "warn")
+	flags = append([]string{"serve", "--http", "127.0.0.1:0", "--addr-file", addrFile, "--store", "pebble:" + dir, "--log-level", "warn"}, flags...)
+	cmd := exec.CommandContext(ctx, binary, flags...)
 	cmd.Env = append(withoutMuster(os.Environ()), "MUSTER_MQTT=127.0.0.1:0") // never the well-known port
 	cmd.Stderr = os.Stderr
 	start := time.Now()
@@ -71,10 +73,11 @@ func (b *Bench) serveMuster(ctx context.Context, dir string) (*musterProcess, er
 		<-ended
 	}, profile: func(string, float64) {}}
 	b.onClose(p.stop)
-	if p.addr, err = awaitReady(addrFile, ended); err != nil {
+	if p.addrs, err = awaitReady(addrFile, ended); err != nil {
 		p.stop()
 		return nil, err
 	}
+	p.addr = p.addrs["http"]
 	p.ready = time.Since(start)
 	return p, nil
 }
@@ -88,33 +91,31 @@ func withoutMuster(env []string) (kept []string) {
 	return kept
 }
 
-// awaitReady waits until a server has told its address and says that it is ready.
-func awaitReady(addrFile string, ended <-chan struct{}) (string, error) {
+// awaitReady waits until a server has told its addresses and says that it is ready.
+func awaitReady(addrFile string, ended <-chan struct{}) (map[string]string, error) {
 	look := time.NewTicker(time.Millisecond)
 	defer look.Stop()
 	late := time.After(time.Minute)
 	for {
 		select {
 		case <-ended:
-			return "", fmt.Errorf("muster ended before it was ready")
+			return nil, fmt.Errorf("muster ended before it was ready")
 		case <-late:
-			return "", fmt.Errorf("muster was not ready within a minute")
+			return nil, fmt.Errorf("muster was not ready within a minute")
 		case <-look.C:
 		}
-		var at struct {
-			HTTP string `json:"http"`
-		}
+		var at map[string]string
 		text, err := os.ReadFile(addrFile)
-		if err != nil || json.Unmarshal(text, &at) != nil || at.HTTP == "" {
+		if err != nil || json.Unmarshal(text, &at) != nil || at["http"] == "" {
 			continue
 		}
-		answer, err := http.Get("http://" + at.HTTP + "/readyz")
+		answer, err := http.Get("http://" + at["http"] + "/readyz")
 		if err != nil {
 			continue
 		}
 		answer.Body.Close()
 		if answer.StatusCode == http.StatusOK {
-			return at.HTTP, nil
+			return at, nil
 		}
 	}
 }
@@ -127,14 +128,14 @@ type serverService struct {
 }
 
 func openServerService(ctx context.Context, s Settings) (service, hello, error) {
-	srv, err := server.New(server.Config{HTTP: "127.0.0.1:0", Store: "pebble:" + s.Dir})
+	srv, err := server.New(server.Config{HTTP: "127.0.0.1:0", MQTT: "127.0.0.1:0", Store: "pebble:" + s.Dir})
 	if err != nil {
 		return nil, hello{}, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	e := &serverService{cancel, make(chan error, 1)}
 	go func() { e.ended <- srv.Run(ctx) }()
-	return e, hello{Addr: srv.Addrs()["http"]}, nil
+	return e, hello{Addr: srv.Addrs()["http"], Addrs: srv.Addrs()}, nil
 }
 
 // Call is profiled like every call; this one only waits, named by what others ask meanwhile.
@@ -154,7 +155,7 @@ func (b *Bench) serveProfiled(ctx context.Context, dir string) (*musterProcess, 
 	if err != nil {
 		return nil, err
 	}
-	return &musterProcess{addr: c.Addr, pid: c.PID(), ready: c.Ready, stop: c.Kill, profile: func(of string, seconds float64) {
+	return &musterProcess{addr: c.Addr, addrs: c.Addrs, pid: c.PID(), ready: c.Ready, stop: c.Kill, profile: func(of string, seconds float64) {
 		if _, err := c.Call(Request{Op: of, Seconds: seconds}); err != nil {
 			fmt.Fprintln(os.Stderr, "bench: no profile:", err)
 		}
@@ -189,9 +190,9 @@ func (b *Bench) startEmpty() *Meter {
 			}
 			defer p.stop()
 			time.Sleep(time.Duration(b.Seconds * float64(time.Second)))
-			kb, err := strconv.ParseFloat(strings.TrimSuffix(procField(fmt.Sprintf("/proc/%d/status", p.pid), "VmRSS"), " kB"), 64)
+			kb, err := residentKB(p.pid)
 			if err != nil {
-				return nil, fmt.Errorf("resident memory: %w", err)
+				return nil, err
 			}
 			info, err := os.Stat(b.binary)
 			if err != nil {
@@ -200,6 +201,15 @@ func (b *Bench) startEmpty() *Meter {
 			return Sample{startedMS: p.ready.Seconds() * 1000, idleMiB: kb / 1024, binaryMB: float64(info.Size()) / 1e6}, nil
 		},
 	}
+}
+
+// residentKB is the memory that a process has in RAM.
+func residentKB(pid int) (float64, error) {
+	kb, err := strconv.ParseFloat(strings.TrimSuffix(procField(fmt.Sprintf("/proc/%d/status", pid), "VmRSS"), " kB"), 64)
+	if err != nil {
+		return 0, fmt.Errorf("resident memory: %w", err)
+	}
+	return kb, nil
 }
 
 // ask makes one request of a server and returns the answer's body.
