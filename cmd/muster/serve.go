@@ -75,7 +75,7 @@ type serveCmd struct {
 	MaxConcurrentJobs int   `name:"max-concurrent-jobs" group:"aws" placeholder:"N" env:"MUSTER_MAX_CONCURRENT_JOBS" help:"Jobs that roll out at the same time; further ones wait for their turn, and one whose maintenance window opens meanwhile is canceled, as AWS does. AWS has 500 (default: any number)."`
 
 	MaxRequests      int     `name:"max-data-requests" group:"aws" placeholder:"N" default:"4096" env:"MUSTER_MAX_DATA_REQUESTS" help:"Requests of devices under way at once, by HTTP and MQTT together; those beyond wait a few seconds and are then told to come again (default ${default}; -1: no bound)."`
-	ThrottleConnects float64 `name:"throttle-connects" group:"aws" placeholder:"N" env:"MUSTER_THROTTLE_CONNECTS" help:"New connections of MQTT and TLS per second; those beyond wait in the system's queue (default: 1000 per CPU of TLS, no limit of others; -1: no limit)."`
+	ThrottleConnects float64 `name:"throttle-connects" group:"aws" placeholder:"N" env:"MUSTER_THROTTLE_CONNECTS" help:"New connections of MQTT and TLS per second; those beyond wait in the system's queue (default: no limit, but no more handshakes at once than the CPUs can do; -1: not even that)."`
 	ThrottlePublish  float64 `name:"throttle-publishes" group:"aws" placeholder:"N" env:"MUSTER_THROTTLE_PUBLISHES" help:"Messages per second of one MQTT connection, both ways; AWS has 100 (default: no limit)."`
 
 	DocumentsDir   string `group:"documents" placeholder:"DIR" env:"MUSTER_DOCUMENTS_DIR" help:"Directory that a documentSource may name files of."`

@@ -27,9 +27,6 @@ var (
 	mqttProtocols = []string{alpnMQTTCA, alpnMQTT}
 )
 
-// handshakeTimeout bounds how long a client may take to agree on TLS.
-const handshakeTimeout = 10 * time.Second
-
 // A paced listener accepts no faster than its limiter allows. Who comes meanwhile waits in the kernel's
 // queue: a herd that comes back at once slows down instead of timing out.
 type paced struct {
@@ -61,6 +58,7 @@ func (p *paced) Close() error {
 type gate struct {
 	net.Listener
 	config *tls.Config
+	turns  turns
 	http   bool           // HTTP is spoken here
 	mqtt   func(net.Conn) // nil: MQTT is not spoken here
 	log    *slog.Logger
@@ -72,8 +70,8 @@ type gate struct {
 }
 
 // open makes a gate of a listener. Somebody has to run it.
-func open(l net.Listener, config *tls.Config, http bool, mqtt func(net.Conn), log *slog.Logger) *gate {
-	return &gate{Listener: l, config: config, http: http, mqtt: mqtt, log: log, ready: make(chan net.Conn), ended: make(chan struct{})}
+func open(l net.Listener, config *tls.Config, t turns, http bool, mqtt func(net.Conn), log *slog.Logger) *gate {
+	return &gate{Listener: l, config: inTurn(config), turns: t, http: http, mqtt: mqtt, log: log, ready: make(chan net.Conn), ended: make(chan struct{})}
 }
 
 // run accepts until the listener is closed, and returns when nobody is on the way from it any more.
@@ -102,12 +100,10 @@ func (g *gate) run() error {
 }
 
 func (g *gate) admit(raw net.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { raw.Close() })
+	h := beginHandshake(g.turns, raw, g.ended)
 	conn := tls.Server(raw, g.config)
-	err := conn.HandshakeContext(ctx)
-	if !stop() || err != nil {
+	err := conn.HandshakeContext(withHandshake(h))
+	if inTime := h.end(); !inTime || err != nil {
 		g.log.Debug("no TLS connection", "remote", raw.RemoteAddr().String(), "error", err)
 		raw.Close()
 		return
@@ -117,21 +113,18 @@ func (g *gate) admit(raw net.Conn) {
 	case slices.Contains(mqttProtocols, asked) || !g.http:
 		// It is the broker's now, which waits for its own connections.
 		go g.mqtt(conn)
-		return
 	case asked == alpnHTTPCA:
-		g.pass(aside{conn}, ctx)
+		g.pass(aside{conn})
 	default:
-		g.pass(conn, ctx)
+		g.pass(conn)
 	}
 }
 
-// pass gives a connection to the HTTP server.
-func (g *gate) pass(conn net.Conn, ctx context.Context) {
+// pass gives a connection to the HTTP server, which takes it unless it is about to end.
+func (g *gate) pass(conn net.Conn) {
 	select {
 	case g.ready <- conn:
 	case <-g.ended:
-		conn.Close()
-	case <-ctx.Done():
 		conn.Close()
 	}
 }

@@ -217,7 +217,7 @@ func (s *Server) serve(d *door, l net.Listener) error {
 	// Where certificates are known to be devices', MQTT asks for one; where there are only signatures,
 	// nobody can say who they are this way.
 	anonymous := s.identities == nil && (!d.http || s.credentials == nil)
-	g := open(pace(l, s.handshakes), s.tlsConfig(d), d.http, func(c net.Conn) { m.serveConn(c, link{anonymous: anonymous}) }, s.log)
+	g := open(pace(l, s.arrivals), s.tlsConfig(d), s.turns, d.http, func(c net.Conn) { m.serveConn(c, link{anonymous: anonymous}) }, s.log)
 	if !s.keepGate(g) {
 		return net.ErrClosed
 	}

@@ -73,25 +73,21 @@ const (
 	serviceTopic = "$aws/"
 )
 
-// handshakesPerCPU is what a CPU does of TLS in a second, with certificates on both sides. If more come, all
-// of them would take so long that they give up, and come again.
-const handshakesPerCPU = 1000
-
 // pacer lets in so many in a second, and no more than a tenth of it at once.
 func pacer(perSecond float64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond/10)))
 }
 
-// pacers are those of new connections, of all listeners together, and of those with TLS; nil: no limit.
-func (c *Config) pacers() (arrivals, handshakes *rate.Limiter) {
-	switch {
-	case c.Connects > 0:
+// admission is how fast new connections come in, of all listeners together, and how many handshakes of TLS may be
+// under way; nil: no limit.
+func (c *Config) admission() (arrivals *rate.Limiter, t turns) {
+	if c.Connects > 0 {
 		arrivals = pacer(c.Connects)
-		handshakes = arrivals
-	case c.Connects == 0:
-		handshakes = pacer(handshakesPerCPU * float64(runtime.GOMAXPROCS(0)))
 	}
-	return arrivals, handshakes
+	if c.Connects >= 0 {
+		t = make(turns, turnsPerCPU*runtime.GOMAXPROCS(0))
+	}
+	return arrivals, t
 }
 
 func (s *Server) newMQTT(c Config) (*mqtt, error) {
@@ -106,7 +102,7 @@ func (s *Server) newMQTT(c Config) (*mqtt, error) {
 	m.ctx, m.cut = context.WithCancel(context.Background())
 	var err error
 	m.broker, err = broker.New(broker.Options{
-		Limits: broker.Limits{PublishRate: c.Publishes}, Sessions: m.sessions, Log: s.log, Now: s.now,
+		Limits: broker.Limits{PublishRate: c.Publishes, ConnectTimeout: finishTimeout}, Sessions: m.sessions, Log: s.log, Now: s.now,
 		Hooks: broker.Hooks{
 			Connect: m.connect, Publish: m.mayPublish, Subscribe: m.maySubscribe, Deliver: m.mayGet,
 			Intercept: m.intercept, InterceptPrefix: thingsTopics, Connected: m.connected, Disconnected: m.disconnected,

@@ -66,8 +66,8 @@ type Config struct {
 	// Throttle limits requests per second; zero is no limit.
 	Throttle Throttle
 	// Connects limits new connections of MQTT and of TLS per second, all together; those beyond wait.
-	// Zero: as many of TLS as the machine can do, and of others no limit; negative: no limit. Publishes limits messages
-	// per second of one MQTT connection, both ways. Zero is no limit.
+	// Zero: no limit, but handshakes of TLS take turns, so that no more are under way than the CPUs can do; negative: not even
+	// that. Publishes limits messages per second of one MQTT connection, both ways. Zero is no limit.
 	Connects, Publishes float64
 	// Retention is how long jobs that are over are kept. Default 730 days.
 	Retention time.Duration
@@ -112,7 +112,7 @@ type Server struct {
 	messenger   messenger // mqtt, or that
 	doors       []*door
 	arrivals    *rate.Limiter // of new connections; nil: no limit
-	handshakes  *rate.Limiter // of those with TLS
+	turns       turns         // of handshakes of TLS
 
 	gatesMu     sync.Mutex
 	gates       []*gate
@@ -153,7 +153,7 @@ func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Serve
 		c.HTTP = "127.0.0.1:0"
 	}
 	s := &Server{config: c, log: c.Log, now: time.Now}
-	s.arrivals, s.handshakes = c.pacers()
+	s.arrivals, s.turns = c.admission()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())

@@ -48,7 +48,7 @@ var Binary = sync.OnceValues(func() (string, error) {
 	}
 	path := filepath.Join(scratch, "muster")
 	args := []string{"build", "-o", path}
-	if underRace() {
+	if UnderRace() {
 		args = append(args, "-race")
 	}
 	if out, err := exec.Command("go", append(args, "muster/cmd/muster")...).CombinedOutput(); err != nil {
@@ -74,8 +74,8 @@ func lookAtSources(root string) error {
 	})
 }
 
-// underRace says whether this test was built with -race; the server then is too.
-func underRace() bool {
+// UnderRace says whether this test was built with -race; the server then is too.
+func UnderRace() bool {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return false
