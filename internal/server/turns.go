@@ -16,14 +16,14 @@ import (
 const (
 	// turnsPerCPU bounds the handshakes under way.
 	turnsPerCPU = 256
-	// turnFor is the longest that one counts. Its client may take longer to do its part, for a small device a second
+	// turnFor is the longest that one counts. Its client may take longer to do its part, though a small device needs a second
 	// or two; what that costs is memory, not CPU. It is also what a client can keep others waiting by doing nothing.
-	turnFor = time.Second
+	turnFor = 3 * time.Second
 	// helloTimeout bounds how long a client may take to begin, and finishTimeout to do its part once it has had its turn.
 	helloTimeout  = 30 * time.Second
 	finishTimeout = 30 * time.Second
 	// turnPatience is how long one waits for its turn.
-	turnPatience = time.Minute
+	turnPatience = 2 * time.Minute
 )
 
 // turns hold one for each handshake under way; nil: any number may be.

@@ -21,7 +21,7 @@ func (p pipes) Accept() (net.Conn, error) {
 func (p pipes) Close() error   { close(p); return nil }
 func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
-// Handshakes take turns. A client that stops in the middle holds its place for a second, one that says nothing holds
+// Handshakes take turns. A client that stops in the middle holds its place for three seconds, one that says nothing holds
 // none, and the time in the queue is nobody's fault.
 func TestHandshakesTakeTurns(t *testing.T) {
 	o := newOffice(t)
@@ -54,9 +54,9 @@ func TestHandshakesTakeTurns(t *testing.T) {
 		if took := time.Since(began); took != 0 {
 			t.Errorf("a client that says nothing kept another waiting for %v", took)
 		}
-		// Twenty that send their hello and no more, each a second's wait for who comes after.
+		// Ten that send their hello and no more, each three seconds's wait for who comes after.
 		var stopped []net.Conn
-		for range 20 {
+		for range 10 {
 			raw := arrive()
 			stopped = append(stopped, raw)
 			go tls.Client(mute{raw}, &tls.Config{InsecureSkipVerify: true}).Handshake()
@@ -67,7 +67,7 @@ func TestHandshakesTakeTurns(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Fatalf("after %v in the queue: %v", time.Since(began), err)
 		}
-		if took := time.Since(began); took != 20*turnFor {
+		if took := time.Since(began); took != 10*turnFor {
 			t.Errorf("it waited %v", took)
 		}
 		// Those are cut in the end, and so was the silent one.

@@ -29,7 +29,7 @@ type mqttConn struct {
 }
 
 // mqttPatience bounds every wait for a server.
-const mqttPatience = time.Minute
+const mqttPatience = 2 * time.Minute
 
 // mqttDial says where devices connect to, and how.
 type mqttDial struct {
