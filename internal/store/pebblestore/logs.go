@@ -32,7 +32,7 @@ type spare struct {
 
 const (
 	spareSuffix = ".spare"
-	maxSpares   = 3
+	maxSpares   = memTables + 1 // as many as pebble writes over while it is open
 	logStep     = 1 << 20
 )
 

@@ -24,6 +24,9 @@ const format = 1
 // slowDisk is how long a write may take before it is worth a line in the log.
 const slowDisk = 5 * time.Second
 
+// memTables is how many there may be, with the one that is written to; each has a log.
+const memTables = 4
+
 // memoryDir is where a store in RAM lies, in its own file system.
 const memoryDir = "muster"
 
@@ -96,7 +99,7 @@ func (s *Store) openDB() error {
 		Cache:                       cache,
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
 		MemTableSize:                s.opts.memTable, // begins small and doubles
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: memTables,
 		// Devices' acts read RAM, so tables may pile up a little before they are merged.
 		L0CompactionThreshold:      8,
 		L0StopWritesThreshold:      32,
