@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"iter"
+	"slices"
 )
 
 // Pairs is an immutable list of names and values in the order given: status details, attributes,
@@ -150,6 +151,11 @@ func (p *Pairs) UnmarshalJSON(data []byte) error {
 type PairsBuilder struct {
 	names []string
 	buf   []byte
+}
+
+// Grow makes room for a number of pairs that take a number of bytes, lengths included.
+func (b *PairsBuilder) Grow(pairs, bytes int) {
+	b.names, b.buf = slices.Grow(b.names, pairs), slices.Grow(b.buf, bytes)
 }
 
 // Set adds a pair, or replaces the value of a name given before.

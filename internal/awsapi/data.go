@@ -141,29 +141,38 @@ func (c *call) deviceExecution(e muster.Execution, withDocument bool) (*jobsdata
 	return shape, nil
 }
 
-// executionShape is an execution as devices see it, without its document.
+// executionShape is an execution as devices see it, without its document. What its members point at is made in
+// one piece with it.
 func executionShape(e muster.Execution, now muster.Time) *jobsdata.JobExecution {
-	shape := &jobsdata.JobExecution{
-		JobID: wire.Ptr(string(e.Job)), ThingName: wire.Ptr(string(e.Thing)), Status: wire.Ptr(e.Status.String()),
-		StatusDetails: wireMap(e.Details), QueuedAt: wire.Ptr(e.QueuedAt.Seconds()), StartedAt: seconds(e.StartedAt),
-		LastUpdatedAt: wire.Ptr(e.UpdatedAt.Seconds()), VersionNumber: &e.Version, ExecutionNumber: &e.Number,
+	v := &struct {
+		jobsdata.JobExecution
+		e                              muster.Execution
+		status                         string
+		queued, started, updated, left int64
+	}{e: e, status: e.Status.String(), queued: e.QueuedAt.Seconds(), started: e.StartedAt.Seconds(), updated: e.UpdatedAt.Seconds()}
+	v.JobExecution = jobsdata.JobExecution{
+		JobID: (*string)(&v.e.Job), ThingName: (*string)(&v.e.Thing), Status: &v.status, StatusDetails: wireMap(e.Details),
+		QueuedAt: &v.queued, LastUpdatedAt: &v.updated, VersionNumber: &v.e.Version, ExecutionNumber: &v.e.Number,
+	}
+	if !e.StartedAt.IsZero() {
+		v.StartedAt = &v.started
 	}
 	if left, running := e.SecondsLeft(now); running {
-		shape.ApproximateSecondsBeforeTimedOut = &left
+		v.left = left
+		v.ApproximateSecondsBeforeTimedOut = &v.left
 	}
-	return shape
+	return &v.JobExecution
 }
 
+// deviceSummary points at e for what it can.
 func deviceSummary(e *muster.Execution) jobsdata.JobExecutionSummary {
-	return jobsdata.JobExecutionSummary{JobID: wire.Ptr(string(e.Job)), QueuedAt: wire.Ptr(e.QueuedAt.Seconds()), StartedAt: seconds(e.StartedAt),
-		LastUpdatedAt: wire.Ptr(e.UpdatedAt.Seconds()), VersionNumber: &e.Version, ExecutionNumber: &e.Number}
-}
-
-func seconds(t muster.Time) *int64 {
-	if t.IsZero() {
-		return nil
+	at := &struct{ queued, started, updated int64 }{e.QueuedAt.Seconds(), e.StartedAt.Seconds(), e.UpdatedAt.Seconds()}
+	s := jobsdata.JobExecutionSummary{JobID: (*string)(&e.Job), QueuedAt: &at.queued, LastUpdatedAt: &at.updated,
+		VersionNumber: &e.Version, ExecutionNumber: &e.Number}
+	if !e.StartedAt.IsZero() {
+		s.StartedAt = &at.started
 	}
-	return wire.Ptr(t.Seconds())
+	return s
 }
 
 func stepTimer(minutes *int64) muster.StepTimer {
@@ -184,6 +193,11 @@ func details(m wire.Map) *muster.Pairs {
 
 func pairs(m wire.Map) muster.Pairs {
 	var b muster.PairsBuilder
+	size := 0
+	for _, p := range m {
+		size += len(p.Key) + len(p.Value) + 4
+	}
+	b.Grow(len(m), size)
 	for _, p := range m {
 		b.Set(p.Key, p.Value)
 	}
@@ -192,7 +206,10 @@ func pairs(m wire.Map) muster.Pairs {
 
 // wireMap is nil when there are no pairs: an empty map is left out of answers.
 func wireMap(p muster.Pairs) wire.Map {
-	var m wire.Map
+	if p == "" {
+		return nil
+	}
+	m := make(wire.Map, 0, p.Len())
 	for k, v := range p.All() {
 		m = append(m, wire.Pair{Key: k, Value: v})
 	}

@@ -102,7 +102,13 @@ func (c *call) appendError(b []byte, e *muster.Error, plane wire.Plane) []byte {
 }
 
 func executionState(e muster.Execution) *jobsdata.JobExecutionState {
-	return &jobsdata.JobExecutionState{Status: wire.Ptr(e.Status.String()), StatusDetails: wireMap(e.Details), VersionNumber: wire.Ptr(e.Version)}
+	v := &struct {
+		jobsdata.JobExecutionState
+		status  string
+		version int64
+	}{status: e.Status.String(), version: e.Version}
+	v.JobExecutionState = jobsdata.JobExecutionState{Status: &v.status, StatusDetails: wireMap(e.Details), VersionNumber: &v.version}
+	return &v.JobExecutionState
 }
 
 // restCodes is the error table of the documented REST form (design §2).

@@ -2,9 +2,11 @@ package awsapi
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -37,8 +39,11 @@ func (a *API) Handler(pin wire.Plane) http.Handler { return &handler{a, pin} }
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	id := uuid.NewString()
-	w.Header()[RequestIDHeader] = []string{id}
+	values := new([3]string) // of the headers below, in one piece
+	id := NewRequestID()
+	header := w.Header()
+	values[0] = id
+	header[RequestIDHeader] = values[0:1:1]
 	buffer := buffers.Get().(*[]byte)
 	defer func() {
 		if cap(*buffer) < 1<<16 {
@@ -62,11 +67,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			body = a.out.AppendJSON((*buffer)[:0])
 		}
 	}
-	header := w.Header()
 	header["Content-Type"] = jsonType
-	header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	values[1] = strconv.Itoa(len(body))
+	header["Content-Length"] = values[1:2:2]
 	if a.typ != "" {
-		header["X-Amzn-Errortype"] = []string{a.typ}
+		values[2] = a.typ
+		header["X-Amzn-Errortype"] = values[2:3:3]
 	}
 	w.WriteHeader(a.status)
 	w.Write(body)
@@ -76,6 +82,16 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 var jsonType = []string{"application/json"}
+
+// NewRequestID is a random UUID. It is no secret, so it need not come from the system's source.
+func NewRequestID() string {
+	var id uuid.UUID
+	binary.LittleEndian.PutUint64(id[:8], rand.Uint64())
+	binary.LittleEndian.PutUint64(id[8:], rand.Uint64())
+	id[6] = id[6]&0x0f | 0x40 // version 4
+	id[8] = id[8]&0x3f | 0x80 // of RFC 9562
+	return id.String()
+}
 
 // An answer is what became of a request, before it is written.
 type answer struct {
@@ -144,12 +160,10 @@ func (h *handler) serve(c *call, r *http.Request) (a answer) {
 		a.err = err
 		return a
 	}
-	leave, err := h.limits.enter(c.ctx, e.op)
-	if err != nil {
-		a.err = err
+	if a.err = h.limits.enter(c.ctx, e.op); a.err != nil {
 		return a
 	}
-	defer leave()
+	defer h.limits.leave(e.op)
 	if h.config.Auth == nil && signed && scope.Region != "" {
 		// A lab: the region that the client believes in is the region of its ARNs (design §4).
 		c.region = scope.Region
@@ -195,10 +209,15 @@ func (h *handler) choose(m match, r *http.Request, scope CredentialScope, signed
 			return m.data
 		}
 	}
-	if host := strings.ToLower(r.Host); strings.HasPrefix(host, "iot.") || strings.HasPrefix(host, "iot-fips.") {
+	if beginsWith(r.Host, "iot.") || beginsWith(r.Host, "iot-fips.") {
 		return m.control
 	}
 	return m.data
+}
+
+// beginsWith compares without case.
+func beginsWith(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
 // admitDevice says whether a client that has shown a device's certificate may ask for an operation: one of

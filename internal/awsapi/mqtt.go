@@ -109,11 +109,10 @@ func (c *call) serveTopic(identity muster.ThingName, topic string, d *deviceTopi
 	if err := c.limits.admit(d.route.Operation); err != nil {
 		return token, nil, err
 	}
-	leave, err := c.limits.enter(c.ctx, d.route.Operation)
-	if err != nil {
+	if err := c.limits.enter(c.ctx, d.route.Operation); err != nil {
 		return token, nil, err
 	}
-	defer leave()
+	defer c.limits.leave(d.route.Operation)
 	if malformed != nil {
 		return token, nil, malformed
 	}

@@ -112,7 +112,7 @@ func (r *router) find(method, rawPath string) (m match, ok bool) {
 	if len(candidates) == 0 {
 		return m, false
 	}
-	labels := make([]string, len(raw))
+	labels := raw
 	for i, s := range raw {
 		text, err := url.PathUnescape(s)
 		if err != nil {

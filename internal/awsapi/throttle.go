@@ -76,26 +76,31 @@ func (l *limits) admit(op wire.Operation) error {
 	return muster.Errorf(muster.Throttled, "Rate exceeded for %s", op.Name)
 }
 
-// enter waits until there is room for one more request. The caller must leave.
-func (l *limits) enter(ctx context.Context, op wire.Operation) (leave func(), err error) {
+// enter waits until there is room for one more request. If it returns nil the caller must leave.
+func (l *limits) enter(ctx context.Context, op wire.Operation) error {
 	if l.places == nil || op.Plane != wire.Data {
-		return func() {}, nil
+		return nil
 	}
 	select {
 	case l.places <- struct{}{}:
-		return l.leave, nil
+		return nil
 	default:
 	}
 	late := time.NewTimer(patience)
 	defer late.Stop()
 	select {
 	case l.places <- struct{}{}:
-		return l.leave, nil
+		return nil
 	case <-late.C:
-		return nil, muster.Errorf(muster.Throttled, "There are too many requests under way; ask again later")
+		return muster.Errorf(muster.Throttled, "There are too many requests under way; ask again later")
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 }
 
-func (l *limits) leave() { <-l.places }
+// leave makes room for another request.
+func (l *limits) leave(op wire.Operation) {
+	if l.places != nil && op.Plane == wire.Data {
+		<-l.places
+	}
+}

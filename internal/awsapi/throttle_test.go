@@ -18,16 +18,15 @@ func TestConcurrentRequestsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimits(Throttle{Concurrent: 1})
 		device, control := wire.Operation{Plane: wire.Data, Method: http.MethodGet}, wire.Operation{Plane: wire.Control}
-		leave, err := l.enter(t.Context(), device)
-		if err != nil {
+		if err := l.enter(t.Context(), device); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := l.enter(t.Context(), control); err != nil {
+		if err := l.enter(t.Context(), control); err != nil {
 			t.Errorf("the control plane: %v", err)
 		}
 		began := time.Now()
 		var known *muster.Error
-		if _, err := l.enter(t.Context(), device); !errors.As(err, &known) || mqttCodes[known.Kind] != "RequestThrottled" || dressOf(known.Kind, wire.Data).status != 429 {
+		if err := l.enter(t.Context(), device); !errors.As(err, &known) || mqttCodes[known.Kind] != "RequestThrottled" || dressOf(known.Kind, wire.Data).status != 429 {
 			t.Errorf("the second one: %v", err)
 		}
 		if waited := time.Since(began); waited != patience {
@@ -35,22 +34,20 @@ func TestConcurrentRequestsAreBounded(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := l.enter(ctx, device); !errors.Is(err, context.Canceled) {
+		if err := l.enter(ctx, device); !errors.Is(err, context.Canceled) {
 			t.Errorf("one that has gone: %v", err)
 		}
 		let := make(chan error)
-		go func() {
-			_, err := l.enter(t.Context(), device)
-			let <- err
-		}()
+		go func() { let <- l.enter(t.Context(), device) }()
 		synctest.Wait()
-		leave()
+		l.leave(control)
+		l.leave(device)
 		if err := <-let; err != nil {
 			t.Errorf("the one that waited: %v", err)
 		}
 		none := newLimits(Throttle{Concurrent: -1})
 		for range defaultConcurrent + 1 {
-			if _, err := none.enter(t.Context(), device); err != nil {
+			if err := none.enter(t.Context(), device); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -14,8 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"muster"
 	"muster/internal/awsapi"
 	"muster/internal/awsapi/wire"
@@ -84,7 +82,9 @@ func (s *Server) handler(plane wire.Plane) http.Handler {
 	})
 }
 
-func identify(w http.ResponseWriter) { w.Header()[awsapi.RequestIDHeader] = []string{uuid.NewString()} }
+func identify(w http.ResponseWriter) {
+	w.Header()[awsapi.RequestIDHeader] = []string{awsapi.NewRequestID()}
+}
 
 // guarded answers 500 where net/http would only cut the connection.
 func (s *Server) guarded(h http.Handler, w *recorder, r *http.Request) {
