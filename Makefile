@@ -72,6 +72,7 @@ missing:
 	command -v aws >/dev/null 2>&1 || miss 'the AWS CLI' 'apt-get install awscli'; \
 	command -v mosquitto_rr >/dev/null 2>&1 || miss 'Mosquitto' 'apt-get install mosquitto-clients'; \
 	command -v mosquitto >/dev/null 2>&1 || [ -x /usr/sbin/mosquitto ] || miss "Mosquitto's broker" 'apt-get install mosquitto'; \
+	command -v prometheus >/dev/null 2>&1 || miss Prometheus 'apt-get install --no-install-recommends prometheus'; \
 	command -v curl >/dev/null 2>&1 || miss curl 'apt-get install curl'; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 || miss PostgreSQL 'apt-get install postgresql'; \
 	{ python3 -c 'from boto3 import client' || /usr/bin/python3 -c 'from boto3 import client'; } >/dev/null 2>&1 || \

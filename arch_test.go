@@ -28,15 +28,15 @@ var rooms = map[string]struct {
 	"internal/store/codec": {may: []string{"std", "muster"}, refuses: []string{"os", "net"}},
 	"internal/store/pgstore": {may: []string{"std", "muster", "muster/internal/store", "muster/internal/store/codec", "github.com/jackc/pgx/v5/",
 		"github.com/google/uuid"}, refuses: []string{"os", "database/sql"}},
-	"internal/store/pebblestore": {may: []string{"std", "muster", "muster/internal/store", "muster/internal/store/codec",
+	"internal/store/pebblestore": {may: []string{"std", "muster", "muster/internal/store", "muster/internal/store/codec", "muster/internal/meter",
 		"github.com/cockroachdb/pebble/v2/", "github.com/cockroachdb/crlib/crtime",
 		"github.com/RoaringBitmap/roaring/v2/", "github.com/RaduBerinde/btreemap"}, refuses: []string{"net", "database/sql"}},
 	"internal/store/storetest": {may: []string{"std", "muster", "muster/internal/store"}, refuses: []string{"net", "database/sql"}},
 
-	"internal/engine": {may: []string{"std", "muster", "muster/internal/store", "github.com/google/uuid"},
+	"internal/engine": {may: []string{"std", "muster", "muster/internal/store", "muster/internal/meter", "github.com/google/uuid"},
 		refuses: []string{"encoding/json", "os", "net", "database/sql"}},
 
-	"internal/awsapi": {may: []string{"std", "muster", "muster/internal/engine", "muster/internal/awsapi/", "github.com/aws/", "github.com/google/uuid",
+	"internal/awsapi": {may: []string{"std", "muster", "muster/internal/engine", "muster/internal/awsapi/", "muster/internal/meter", "github.com/aws/", "github.com/google/uuid",
 		"golang.org/x/time/rate"},
 		refuses: []string{"database/sql"}},
 	"internal/awsapi/iot":      {may: []string{"std", "muster/internal/awsapi/wire"}, refuses: []string{"os", "net"}},
@@ -46,6 +46,12 @@ var rooms = map[string]struct {
 
 	// The broker and the AWS face do not know each other; the server introduces them.
 	"internal/broker": {may: []string{"std"}, refuses: []string{"database/sql"}},
+
+	"internal/meter":   {may: []string{"std"}, refuses: []string{"net", "os", "context"}},
+	"internal/webhook": {may: []string{"std", "muster", "muster/internal/awsapi", "muster/internal/engine", "github.com/google/uuid"}, refuses: []string{"os", "database/sql"}},
+	// Nobody else knows Prometheus, or OpenTelemetry: the rooms count, these show.
+	"internal/metrics": {may: []string{"std", "muster", "muster/internal/", "github.com/prometheus/client_golang/"}, refuses: []string{"os", "database/sql"}},
+	"internal/trace":   {may: []string{"std", "muster/internal/", "go.opentelemetry.io/otel/"}, refuses: []string{"os", "database/sql"}},
 
 	"internal/server": {may: []string{"std", "muster", "muster/internal/", "github.com/google/uuid", "github.com/coder/websocket", "golang.org/x/time/rate"}},
 	"mustertest":      {may: []string{"std", "muster/internal/server", "github.com/aws/aws-sdk-go-v2/aws"}},

@@ -47,7 +47,10 @@ type serveCmd struct {
 	Insecure  bool   `group:"listen" env:"MUSTER_INSECURE" help:"Let other machines in although nothing authenticates: everybody who can reach the port may act for every device."`
 	AddrFile  string `group:"listen" placeholder:"FILE" env:"MUSTER_ADDR_FILE" help:"Write the addresses to FILE as JSON once they are open, such as {\"http\":\"127.0.0.1:43211\"}."`
 
-	Broker brokerFlags `embed:""`
+	Broker  brokerFlags `embed:""`
+	Metrics string      `group:"listen" placeholder:"ADDRESS" env:"MUSTER_METRICS" help:"Metrics for Prometheus and health, for anybody who reaches the address: numbers only. /metrics is also where the control plane is, and asks there for what the control plane asks for."`
+	Pprof   string      `group:"listen" placeholder:"ADDRESS" env:"MUSTER_PPROF" help:"Profiles of Go, below /debug/pprof/; on loopback only."`
+	OTLP    string      `name:"otlp" group:"log" placeholder:"URL" env:"MUSTER_OTLP,OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,OTEL_EXPORTER_OTLP_ENDPOINT" help:"Send traces to a collector that speaks OTLP over HTTP, such as http://localhost:4318 (default: nothing is traced)."`
 
 	Store string `group:"store" placeholder:"STORE" default:"pebble:./muster-data" env:"MUSTER_STORE" help:"pebble:DIR keeps everything in a directory, postgres://USER:PASSWORD@HOST/DATABASE in PostgreSQL, where several servers may share it; memory forgets at the end (default ${default})."`
 
@@ -124,6 +127,7 @@ func (c *serveCmd) config(log *slog.Logger) (server.Config, error) {
 	config := server.Config{
 		HTTP: c.HTTP, Control: c.Control, Data: c.Data, HTTPS: c.HTTPS, HTTPSData: c.HTTPSData, MQTT: inside, MQTTS: c.MQTTS, Broker: outside, TLSCert: c.TLSCert, TLSKey: c.TLSKey, Insecure: c.Insecure,
 		Store: c.Store, Account: c.Account, Region: c.Region, Credentials: c.Credentials, REST: c.REST, Endpoint: c.Endpoint,
+		Metrics: c.Metrics, Pprof: c.Pprof, OTLP: c.OTLP, Version: version(),
 		DocumentsDir: c.DocumentsDir, Log: log, Clock: c.Clock, Retention: c.Retention,
 		Limits:   server.Limits{PerMinute: c.MaxRolloutRate, ActiveJobs: c.MaxActiveJobs, ConcurrentJobs: c.MaxConcurrentJobs},
 		ClientCA: c.ClientCA, ClientThing: c.ClientThing, ClientDeny: c.ClientDeny, Connects: c.ThrottleConnects, Publishes: c.ThrottlePublish,
@@ -193,6 +197,7 @@ func (c *serveCmd) greet(w io.Writer, log *slog.Logger, s *server.Server) {
 	for _, kind := range []struct{ name, scheme, says string }{
 		{"http", "http", ""}, {"https", "https", ""}, {"control", "http", ": the control plane"}, {"data", "http", ": the data plane"},
 		{"https-data", "https", ": the data plane"}, {"mqtt", "mqtt", ""}, {"mqtts", "mqtts", ""},
+		{"metrics", "http", "/metrics"}, {"pprof", "http", "/debug/pprof/"},
 	} {
 		if at, ok := addrs[kind.name]; ok {
 			here := reachable(at)

@@ -12,6 +12,7 @@ import (
 	"muster"
 	"muster/internal/awsapi/wire"
 	"muster/internal/engine"
+	"muster/internal/meter"
 )
 
 // RESTMode says when the documented REST form is spoken (design §2).
@@ -42,7 +43,9 @@ type Config struct {
 	// Publish takes what came by HTTPS for subscribers, that is POST /topics/{topic}; nil refuses it as not
 	// implemented. An error that is a *muster.Error is shown as its kind.
 	Publish func(context.Context, Publication) error
-	Log     *slog.Logger
+	// Observer is told of every request; nil: nobody watches.
+	Observer Observer
+	Log      *slog.Logger
 }
 
 // Delivery fills what can only be filled when a document is handed to a device, such as presigned URLs.
@@ -61,6 +64,7 @@ type API struct {
 	limits *limits
 	events eventSwitches
 	told   progress
+	count  counters
 }
 
 // New makes the face of an engine.
@@ -77,7 +81,12 @@ func New(e *engine.Engine, c Config) *API {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &API{engine: e, config: c, log: c.Log, router: newRouter(), topics: newTopics(), limits: newLimits(c.Throttle)}
+	if c.Observer == nil {
+		c.Observer = nobody{}
+	}
+	a := &API{engine: e, config: c, log: c.Log, router: newRouter(), topics: newTopics(), limits: newLimits(c.Throttle)}
+	a.count.delay.Over(meter.Latency)
+	return a
 }
 
 // A call is one request on its way through the face.

@@ -20,6 +20,7 @@ const eventsPrefix = "$aws/events/"
 // filled in by load; body is then rendered.
 type event struct {
 	topic string
+	head  *eventHead
 	load  func(engine.Glance) // may be nil
 	body  any
 }
@@ -101,6 +102,20 @@ func (c *cause) head(eventType, operation, topic string) (h eventHead, wanted bo
 
 func (c *cause) add(e *event) { c.matters = append(c.matters, e) }
 
+// executionOperation is what a change of an execution is called. AWS tells of the ends only; of the others who asks for
+// all of them.
+func executionOperation(f *muster.Fact) (operation string, end bool) {
+	switch {
+	case f.Job == "":
+		return "", false // only a notice
+	case f.To == muster.NoStatus && f.From != muster.NoStatus:
+		return "deleted", true
+	case f.From != f.To:
+		return strings.ToLower(f.To.String()), f.To.Terminal()
+	}
+	return "updated", false
+}
+
 // An executionBody is the payload of an event about an execution.
 type executionBody struct {
 	eventHead
@@ -112,13 +127,13 @@ type executionBody struct {
 
 func (c *cause) executionEvent() {
 	f := c.fact
-	deleted := f.To == muster.NoStatus && f.From != muster.NoStatus
-	if !c.on[iot.EventTypeJobExecution] || !deleted && (!f.To.Terminal() || f.From == f.To) {
+	operation, end := executionOperation(f)
+	if !c.on[iot.EventTypeJobExecution] || operation == "" || !end && !c.all {
 		return
 	}
-	operation, status := strings.ToLower(f.To.String()), f.To
+	deleted, status := f.To == muster.NoStatus, f.To
 	if deleted {
-		operation, status = "deleted", f.From // what it was before
+		status = f.From // what it was before
 	}
 	topic := "jobExecution/" + string(f.Job) + "/" + operation
 	head, wanted := c.head("JOB_EXECUTION", operation, topic)
@@ -126,10 +141,15 @@ func (c *cause) executionEvent() {
 		return
 	}
 	body := &executionBody{eventHead: head, JobID: f.Job, ThingARN: c.plain().arn(muster.RefThing, string(f.Thing)), Status: status.String(), StatusDetails: f.Details}
-	c.add(&event{topic: topic, body: body, load: func(l engine.Glance) {
+	at := c.entry.At
+	c.add(&event{topic: topic, head: &body.eventHead, body: body, load: func(l engine.Glance) {
 		body.Timestamp = l.Now.Seconds()
-		if e, ok := l.Execution(f.Thing, f.Job, f.Number); ok && !deleted {
+		e, ok := l.Execution(f.Thing, f.Job, f.Number)
+		switch {
+		case ok && !deleted && (end || e.Version == f.Version):
 			body.Timestamp, body.StatusDetails = e.UpdatedAt.Seconds(), e.Details
+		case !end && at != 0:
+			body.Timestamp = at.Seconds() // it has gone on since, and its details with it
 		}
 	}})
 }
@@ -170,6 +190,10 @@ func (c *cause) jobEvent() {
 		return
 	}
 	operation := jobOperation(&before, &after)
+	status := strings.ToUpper(operation)
+	if operation == "" && c.all {
+		operation, status = jobChange(&before, &after), after.Status.String()
+	}
 	job := &after
 	if operation == "deleted" {
 		job = &before
@@ -179,7 +203,7 @@ func (c *cause) jobEvent() {
 	if operation == "" || !wanted {
 		return
 	}
-	body := &jobBody{eventHead: head, JobID: job.ID, Status: strings.ToUpper(operation), Selection: job.Selection.String(),
+	body := &jobBody{eventHead: head, JobID: job.ID, Status: status, Selection: job.Selection.String(),
 		Targets: c.plain().targetARNs(job.Targets), Description: job.Description, Created: job.Created, Updated: job.Updated}
 	body.Timestamp = job.Updated.Seconds()
 	switch operation {
@@ -188,7 +212,7 @@ func (c *cause) jobEvent() {
 	case "cancellation_in_progress", "deletion_in_progress", "deleted":
 		body.Comment = job.Comment
 	}
-	c.add(&event{topic: topic, body: body, load: func(l engine.Glance) {
+	c.add(&event{topic: topic, head: &body.eventHead, body: body, load: func(l engine.Glance) {
 		if operation == "deleted" {
 			body.Timestamp = l.Now.Seconds() // the row tells when it began
 		}
@@ -216,6 +240,25 @@ func jobOperation(before, after *muster.Job) string {
 		return "cancellation_in_progress"
 	case sweeping(before) && after.Status == muster.JobCanceled && !after.Sweeping:
 		return "canceled"
+	}
+	return ""
+}
+
+// jobChange is what the other changes of a job are called, of which AWS tells nothing; empty for those that only the engine
+// knows of, such as how far a rollout has come.
+func jobChange(before, after *muster.Job) string {
+	switch {
+	case before.Status == muster.NoJobStatus:
+		return "created"
+	case after.Status != before.Status:
+		return strings.ToLower(after.Status.String())
+	case (after.Held == nil) != (before.Held == nil):
+		if after.Held != nil {
+			return "held"
+		}
+		return "resumed"
+	case before.Updated != after.Updated:
+		return "updated"
 	}
 	return ""
 }

@@ -133,9 +133,14 @@ func (f *follower) save(ctx context.Context) error {
 // step tells one batch of the feed, and reports whether there was any.
 func (f *follower) step(ctx context.Context) (more bool, err error) {
 	entries, err := f.engine.Feed(ctx, f.told, batchEntries)
-	if err != nil || len(entries) == 0 {
+	if err != nil {
 		return false, err
 	}
+	if len(entries) == 0 {
+		f.count.untold.Store(0)
+		return false, nil
+	}
+	f.count.untold.Store(int64(entries[0].At))
 	for i := range entries {
 		if e := &entries[i]; e.Missed {
 			f.log.Warn("the feed was cut off before it was told; some devices have missed notices", "told", f.told, "next", e.Place)
@@ -146,6 +151,7 @@ func (f *follower) step(ctx context.Context) (more bool, err error) {
 	}
 	f.told = entries[len(entries)-1].Place
 	f.API.told.reach(f.told, entries)
+	f.count.read(entries, f.engine.Now())
 	return true, nil
 }
 
@@ -159,6 +165,7 @@ type matter interface {
 type telling struct {
 	*follower
 	on      map[string]bool // events
+	all     bool            // those too that AWS does not have
 	notices map[noticeKey]*notice
 	gone    rowsGone
 	matters []matter // in feed order
@@ -197,6 +204,7 @@ func (f *follower) tell(ctx context.Context, entries []muster.Entry) error {
 		if err := f.publish(ctx, all); err != nil {
 			return err
 		}
+		f.count.told(todo[:n])
 		todo = todo[n:]
 	}
 	return nil

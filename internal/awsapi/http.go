@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -50,7 +51,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			buffers.Put(buffer)
 		}
 	}()
-	c := call{API: h.API, ctx: r.Context(), region: h.config.Region, host: r.Host, request: id}
+	c := call{API: h.API, region: h.config.Region, host: r.Host, request: id}
+	var began time.Time
+	c.ctx, began = h.config.Observer.Begin(r.Context(), r.Header)
 	a := h.serve(&c, r)
 	var body []byte
 	switch {
@@ -67,6 +70,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			body = a.out.AppendJSON((*buffer)[:0])
 		}
 	}
+	watched := Request{Operation: a.operation, Plane: a.plane, Result: resultOf(a.err), ID: id, Err: a.err}
+	if a.rest {
+		watched.Door = DoorREST
+	}
+	h.config.Observer.End(c.ctx, began, &watched)
 	header["Content-Type"] = jsonType
 	values[1] = strconv.Itoa(len(body))
 	header["Content-Length"] = values[1:2:2]

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"muster"
 	"muster/internal/awsapi/jobsdata"
@@ -70,8 +71,15 @@ func (a *API) MQTT(ctx context.Context, identity muster.ThingName, topic string,
 	if !mine {
 		return answer, false
 	}
-	c := call{API: a, ctx: ctx, region: a.config.Region, namespace: d.namespace}
+	c := call{API: a, region: a.config.Region, namespace: d.namespace}
+	var began time.Time
+	c.ctx, began = a.config.Observer.Begin(ctx, nil)
 	token, out, err := c.serveTopic(identity, topic, &d, payload)
+	watched := Request{Plane: wire.Data, Door: DoorMQTT, Result: resultOf(err), Err: err}
+	if d.route != nil {
+		watched.Operation = d.route.Name
+	}
+	a.config.Observer.End(c.ctx, began, &watched)
 	now := a.engine.Now().Seconds()
 	b := make([]byte, 0, 256)
 	if err == nil {

@@ -25,7 +25,7 @@ func (c *cause) change() (operation string) {
 // registry adds an event about the registry: it happened about now, for these rows have no time of their
 // own. more fills in what is to be looked up; it may be nil.
 func (c *cause) registry(topic string, head *eventHead, body any, more func(engine.Glance)) {
-	c.add(&event{topic: topic, body: body, load: func(l engine.Glance) {
+	c.add(&event{topic: topic, head: head, body: body, load: func(l engine.Glance) {
 		head.Timestamp = int64(l.Now)
 		if more != nil {
 			more(l)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"muster"
+	"muster/internal/meter"
 	"muster/internal/store"
 )
 
@@ -30,6 +31,8 @@ type Options struct {
 	// Retention is how long jobs that are over are kept; 0: 730 days.
 	Retention time.Duration
 	Limits    Limits
+	// Ticking is called when a round of the loop begins; what it returns, when the round has ended. nil: nobody watches.
+	Ticking func(context.Context) func(Tick)
 }
 
 // DefaultRetention is how long AWS keeps jobs and executions without activity.
@@ -51,6 +54,8 @@ type Engine struct {
 	most      int           // that a slice may be; tests make it small
 	settler   settler       // under ticking
 	changes   changes
+	watch     func(context.Context) func(Tick)
+	counted   counters
 }
 
 // New makes an engine over a store. Run starts its loop.
@@ -61,7 +66,9 @@ func New(s store.Store, o Options) *Engine {
 	if o.Retention == 0 {
 		o.Retention = DefaultRetention
 	}
-	return &Engine{retention: o.Retention, limits: o.Limits.filled(), store: s, clock: o.Clock, docs: o.Documents, log: o.Log, wake: make(chan struct{}, 1), most: slice}
+	g := &Engine{retention: o.Retention, limits: o.Limits.filled(), store: s, clock: o.Clock, docs: o.Documents, log: o.Log, wake: make(chan struct{}, 1), watch: o.Ticking, most: slice}
+	g.counted.lateness.Over(meter.Lateness)
+	return g
 }
 
 // update is what somebody asks for, at one moment.

@@ -98,6 +98,21 @@ func (g *Engine) Tick(ctx context.Context) (next muster.Time, err error) {
 }
 
 func (g *Engine) tick(ctx context.Context) (next muster.Time, err error) {
+	worked := 0
+	if g.watch != nil {
+		ended := g.watch(ctx)
+		defer func() { ended(Tick{Deadlines: worked, Err: err}) }()
+	}
+	defer func() {
+		switch {
+		case err != nil && ctx.Err() == nil:
+			g.counted.failures.Add(1)
+		case worked > 0:
+			g.counted.ticks.Add(1)
+		}
+	}()
+	var due []store.Deadline
+	var at muster.Time
 	for ctx.Err() == nil {
 		if _, err := g.settle(ctx); err != nil {
 			return next, err
@@ -109,7 +124,7 @@ func (g *Engine) tick(ctx context.Context) (next muster.Time, err error) {
 		size = min(size, g.most)
 		err := g.moment(ctx, store.Keys{}, func(tx store.Tx, now muster.Time) error {
 			budget := size
-			due := tx.Due(now, size)
+			due, at = tx.Due(now, size), now
 			done = 0
 			for _, d := range due {
 				if budget <= 0 {
@@ -125,9 +140,14 @@ func (g *Engine) tick(ctx context.Context) (next muster.Time, err error) {
 			next = tx.NextDue()
 			return nil
 		})
-		if err != nil || done == 0 {
+		if err != nil {
 			return next, err
 		}
+		g.counted.note(due[:done], len(due)-done, at)
+		if done == 0 {
+			return next, nil
+		}
+		worked += done
 	}
 	return next, ctx.Err()
 }

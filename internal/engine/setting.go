@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"strings"
 
 	"muster"
 	"muster/internal/store"
@@ -33,3 +34,29 @@ func (g *Engine) ChangeSetting(ctx context.Context, name string, fn func(value s
 func (g *Engine) SetSetting(ctx context.Context, name, value string) error {
 	return g.ChangeSetting(ctx, name, func(string, muster.Time) (string, error) { return value, nil })
 }
+
+// Settings are the settings whose names begin with a prefix, by name without it.
+func (g *Engine) Settings(ctx context.Context, prefix string) (map[string]string, error) {
+	all := map[string]string{}
+	for page := (store.Page{Limit: settingsPage}); ; {
+		var rows []store.Setting
+		var next string
+		err := g.store.View(ctx, func(tx store.Reader) (err error) {
+			rows, next, err = tx.Settings(prefix, page)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range rows {
+			all[strings.TrimPrefix(row.Name, prefix)] = row.Value
+		}
+		if next == "" {
+			return all, nil
+		}
+		page.After = next
+	}
+}
+
+// settingsPage is how many settings are read at one moment: writers may wait for that.
+const settingsPage = 500

@@ -43,6 +43,9 @@ func (s *Server) handler(plane wire.Plane) http.Handler {
 	own.HandleFunc("GET /healthz", s.healthz)
 	own.HandleFunc("GET /readyz", s.readyz)
 	if plane != wire.Data {
+		own.HandleFunc("GET /metrics", s.serveMetrics)
+		own.HandleFunc("GET /_muster/events", s.serveEvents)
+		s.routeWebhooks(own)
 		own.HandleFunc("POST /_muster/import", s.serveImport)
 		own.HandleFunc("POST /_muster/backup", s.serveBackup)
 		own.HandleFunc("GET /_muster/clock", s.serveClock)
@@ -66,7 +69,7 @@ func (s *Server) handler(plane wire.Plane) http.Handler {
 		defer func() { s.told(w, r, s.now().Sub(began)) }()
 		path := r.URL.Path
 		rememberTLS(r)
-		switch mine := path == "/healthz" || path == "/readyz" || strings.HasPrefix(path, "/_muster/"); {
+		switch mine := path == "/healthz" || path == "/readyz" || path == "/metrics" || strings.HasPrefix(path, "/_muster/"); {
 		case foreign.Check(r) != nil:
 			identify(w)
 			refuse(w, http.StatusForbidden, "A web page of another origin may not do this")

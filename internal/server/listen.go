@@ -27,11 +27,14 @@ type door struct {
 	server        *http.Server // nil: MQTT alone
 }
 
-// Addrs are the addresses that are listened on, by "http", "control", "data", "https", "https-data", "mqtt" and "mqtts".
+// Addrs are the addresses that are listened on, by "http", "control", "data", "https", "https-data", "mqtt", "mqtts", "metrics" and "pprof".
 // Where a port is open on both loopbacks it is the one of IPv4.
 func (s *Server) Addrs() map[string]string {
 	addrs := map[string]string{}
 	for _, d := range s.doors {
+		addrs[d.name] = d.listeners[0].Addr().String()
+	}
+	for _, d := range s.sides {
 		addrs[d.name] = d.listeners[0].Addr().String()
 	}
 	return addrs

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,7 +20,11 @@ import (
 
 	"muster/internal/awsapi"
 	"muster/internal/engine"
+	"muster/internal/metrics"
 	"muster/internal/store"
+	"muster/internal/store/pebblestore"
+	"muster/internal/trace"
+	"muster/internal/webhook"
 )
 
 // Config says what to serve, and where. The zero value serves both planes over a store in memory, on a
@@ -78,6 +83,16 @@ type Config struct {
 	// has it, whichever is later.
 	Clock string
 
+	// Metrics is an address where /metrics and the health endpoints are served to anybody who reaches it, beside /metrics of the
+	// control plane, which asks for the signatures that the control plane asks for. With a port alone it is loopback. Empty: none.
+	Metrics string
+	// Pprof is an address for Go's profiles, which must be of loopback. Empty: none.
+	Pprof string
+	// OTLP is the endpoint of a collector of traces, such as http://localhost:4318. Empty: nothing is traced.
+	OTLP string
+	// Version is that of the program, to show.
+	Version string
+
 	// Grace is how long requests may go on when the server is told to stop. Default 10 s.
 	Grace time.Duration
 	Log   *slog.Logger
@@ -113,6 +128,11 @@ type Server struct {
 	doors       []*door
 	arrivals    *rate.Limiter // of new connections; nil: no limit
 	turns       turns         // of handshakes of TLS
+	sides       []*side
+	observer    *observer
+	metrics     http.Handler
+	streams     *streams
+	webhooks    *webhook.Service
 
 	gatesMu     sync.Mutex
 	gates       []*gate
@@ -126,13 +146,15 @@ type Server struct {
 
 // New opens the store and the listeners. Requests wait until Run.
 func New(c Config) (*Server, error) {
-	open := func(log *slog.Logger) (store.Store, error) {
-		return openStore(cmp.Or(c.Store, "memory"), storeOptions{manual: strings.HasPrefix(c.Clock, "manual"), log: log})
-	}
-	return newServer(c, open)
+	return newServer(c, func(log *slog.Logger, onBatch func(pebblestore.Batch)) (store.Store, error) {
+		return openStore(cmp.Or(c.Store, "memory"), storeOptions{manual: strings.HasPrefix(c.Clock, "manual"), log: log, onBatch: onBatch})
+	})
 }
 
-func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Server, err error) {
+// opens opens a store, which tells of its commits if asked to.
+type opens func(log *slog.Logger, onBatch func(pebblestore.Batch)) (store.Store, error)
+
+func newServer(c Config, open opens) (_ *Server, err error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -152,7 +174,8 @@ func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Serve
 	if c.HTTP == "" && c.Control == "" && c.Data == "" && c.HTTPS == "" && c.HTTPSData == "" && c.MQTT == "" && c.MQTTS == "" {
 		c.HTTP = "127.0.0.1:0"
 	}
-	s := &Server{config: c, log: c.Log, now: time.Now}
+	s := &Server{config: c, log: c.Log, now: time.Now, streams: newStreams()}
+	s.observer = &observer{requests: metrics.NewRequests(), now: s.now}
 	s.arrivals, s.turns = c.admission()
 	defer func() {
 		if err != nil {
@@ -160,7 +183,17 @@ func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Serve
 		}
 	}()
 
-	face := awsapi.Config{Throttle: c.Throttle, Account: c.Account, Region: c.Region, REST: awsapi.RESTMode(c.REST), Endpoint: c.Endpoint, Log: c.Log}
+	var onBatch func(pebblestore.Batch)
+	var ticking func(context.Context) func(engine.Tick)
+	if c.OTLP != "" {
+		tracer, err := trace.New(context.Background(), c.OTLP, c.Version, s.now, c.Log)
+		if err != nil {
+			return nil, err
+		}
+		s.observer.tracer, onBatch, ticking = tracer, tracer.Batch, tracer.Tick
+	}
+
+	face := awsapi.Config{Observer: s.observer, Throttle: c.Throttle, Account: c.Account, Region: c.Region, REST: awsapi.RESTMode(c.REST), Endpoint: c.Endpoint, Log: c.Log}
 	if c.Credentials != "" {
 		if s.credentials, err = awsapi.LoadCredentials(c.Credentials, c.Log); err != nil {
 			return nil, err
@@ -194,7 +227,10 @@ func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Serve
 	if err := s.listen(); err != nil {
 		return nil, err
 	}
-	if s.store, err = open(c.Log); err != nil {
+	if err := s.listenAside(); err != nil {
+		return nil, err
+	}
+	if s.store, err = open(c.Log, onBatch); err != nil {
 		return nil, err
 	}
 	documents := awsapi.NewSources(awsapi.SourcesOptions{Dir: c.DocumentsDir, S3: objects})
@@ -202,7 +238,7 @@ func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Serve
 	if err != nil {
 		return nil, err
 	}
-	s.engine = engine.New(s.store, engine.Options{Clock: clock, Documents: documents, Log: c.Log, Retention: c.Retention, Limits: c.Limits})
+	s.engine = engine.New(s.store, engine.Options{Clock: clock, Documents: documents, Log: c.Log, Retention: c.Retention, Limits: c.Limits, Ticking: ticking})
 	s.api = awsapi.New(s.engine, face)
 	if c.Broker != nil {
 		e, err := s.newExternal(*c.Broker)
@@ -216,6 +252,8 @@ func newServer(c Config, open func(*slog.Logger) (store.Store, error)) (_ *Serve
 		}
 		s.messenger = s.mqtt
 	}
+	s.webhooks = webhook.New(webhook.Options{Engine: s.engine, API: s.api, Log: c.Log, Now: s.now, Owns: func(hook string) bool { return s.owns(webhookOf(hook)) }, Agent: "muster/" + cmp.Or(c.Version, "devel")})
+	s.metrics = s.newMetrics()
 	for _, d := range s.doors {
 		if d.http {
 			d.server = s.httpServer(d)
@@ -236,6 +274,7 @@ func (s *Server) Run(ctx context.Context) error {
 	background.Go(func() { s.engine.Run(loop) })
 	background.Go(func() { s.watch(loop) })
 	background.Go(func() { s.messenger.run(loop) })
+	background.Go(func() { s.webhooks.Run(requests) })
 	telling, stopTelling := context.WithCancel(loop)
 	defer stopTelling()
 	var teller sync.WaitGroup
@@ -243,7 +282,9 @@ func (s *Server) Run(ctx context.Context) error {
 		s.messenger.follow(telling, func(ctx context.Context) { s.api.Follow(ctx, s.messenger.publish, s.messenger.listening) })
 	})
 
-	failed := make(chan error, 8)
+	failed := make(chan error, 16)
+	stopAside := s.serveAside(failed)
+	defer stopAside()
 	var doors sync.WaitGroup
 	for _, d := range s.doors {
 		if d.http {
@@ -271,6 +312,7 @@ func (s *Server) Run(ctx context.Context) error {
 		teller.Wait()
 	})
 	doors.Wait()
+	cutRequests() // of webhooks
 	stopLoop()
 	background.Wait()
 	if closed := s.Close(); err == nil {
@@ -285,6 +327,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) shutdown(ctx context.Context, cut, stopTelling func()) {
 	grace, cancel := context.WithTimeout(ctx, s.config.Grace)
 	defer cancel()
+	s.streams.end()
 	var each sync.WaitGroup
 	for _, d := range s.doors {
 		if !d.http {
@@ -309,6 +352,9 @@ func (s *Server) shutdown(ctx context.Context, cut, stopTelling func()) {
 	}
 }
 
+// lastSpans is how long the collector of traces may take for the last ones.
+const lastSpans = 2 * time.Second
+
 // lastNotices is how long devices may take to be told the last things.
 const lastNotices = time.Second
 
@@ -321,11 +367,21 @@ func (s *Server) Close() error {
 				_ = l.Close()
 			}
 		}
+		for _, d := range s.sides {
+			for _, l := range d.listeners {
+				_ = l.Close()
+			}
+		}
 		if s.messenger != nil {
 			s.messenger.close()
 		}
 		if s.store != nil {
 			s.closeErr = s.store.Close()
+		}
+		if s.observer.tracer != nil {
+			last, cancel := context.WithTimeout(context.Background(), lastSpans)
+			defer cancel()
+			_ = s.observer.tracer.Close(last) // it has logged what it could not send
 		}
 	})
 	return s.closeErr

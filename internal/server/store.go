@@ -23,9 +23,9 @@ func openStore(address string, o storeOptions) (store.Store, error) {
 	kind, rest, _ := strings.Cut(address, ":")
 	switch {
 	case address == "memory":
-		return openPebble(pebblestore.Options{Memory: true, Logger: o.log})
+		return openPebble(pebblestore.Options{Memory: true, Logger: o.log, OnBatch: o.onBatch})
 	case kind == "pebble" && rest != "":
-		return openPebble(pebblestore.Options{Dir: filepath.Clean(rest), Logger: o.log})
+		return openPebble(pebblestore.Options{Dir: filepath.Clean(rest), Logger: o.log, OnBatch: o.onBatch})
 	case kind == "postgres" || kind == "postgresql":
 		s, err := pgstore.Open(pgstore.Options{URL: address, Manual: o.manual, Aside: o.aside, Logger: o.log})
 		if err != nil {
@@ -41,6 +41,8 @@ type storeOptions struct {
 	manual bool // the clock is moved by hand
 	aside  bool // no part of the background work is done here
 	log    *slog.Logger
+	// onBatch is told of the commits of an embedded store; nil: nobody is.
+	onBatch func(pebblestore.Batch)
 }
 
 func inPostgres(address string) bool {

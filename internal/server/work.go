@@ -10,5 +10,8 @@ const (
 	brokerNotices  work = "broker notices"
 )
 
+// webhookOf is the delivery for a webhook: a receiver is told once, and in order.
+func webhookOf(hook string) work { return work("webhook " + hook) }
+
 // owns says whether a work is this node's now. A store that one process owns makes all of it its own.
 func (s *Server) owns(work) bool { return true }

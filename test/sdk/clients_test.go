@@ -89,6 +89,8 @@ var seekers = map[string]struct {
 	"mosquitto_pub": {func() (string, error) { return exec.LookPath("mosquitto_pub") }, "apt-get install mosquitto-clients"},
 	"mosquitto_rr":  {func() (string, error) { return exec.LookPath("mosquitto_rr") }, "apt-get install mosquitto-clients"},
 	"device SDK":    {findDeviceSDK, "install Node.js 20 and npm (apt-get install nodejs npm), then `npm ci` in test/sdk/js; `make test` does the latter"},
+	"prometheus":    {func() (string, error) { return exec.LookPath("prometheus") }, "apt-get install --no-install-recommends prometheus"},
+	"promtool":      {func() (string, error) { return exec.LookPath("promtool") }, "apt-get install --no-install-recommends prometheus"},
 	"python":        {findPython, "apt-get install python3-boto3, or pip install boto3"},
 	"node":          {findNode, "install Node.js 20 and npm (apt-get install nodejs npm), then `npm ci` in test/sdk/js; `make test` does the latter"},
 }

@@ -3,11 +3,32 @@ package pebblestore
 import (
 	"sync/atomic"
 	"time"
+
+	"muster/internal/meter"
 )
 
 // counters are what the store counts as it goes.
 type counters struct {
 	batches, updates, walBytes, syncTime atomic.Uint64
+
+	sizes meter.Histogram // Updates of a batch
+	syncs meter.Histogram // what a sync took
+	waits meter.Histogram // what the first Update of a batch waited for the writer
+}
+
+func (c *counters) begin() {
+	c.sizes.Over(meter.Sizes)
+	c.syncs.Over(meter.Latency)
+	c.waits.Over(meter.Latency)
+}
+
+// A Batch is what one commit did, for who watches.
+type Batch struct {
+	Updates int
+	Bytes   int           // given to the log
+	Took    time.Duration // from the first function to durable
+	Sync    time.Duration // of that, the wait for the disk
+	Err     error         // nil: it is durable
 }
 
 // Stats say what the store has done since it was opened, and what it holds.
@@ -23,6 +44,11 @@ type Stats struct {
 	Things    uint64
 	Jobs      int
 	Feed      uint64 // the newest entry
+	Waiting   int    // Updates that wait for the writer
+
+	BatchSizes meter.Snapshot // Updates per batch
+	Syncs      meter.Snapshot // what each sync took, in nanoseconds
+	Waits      meter.Snapshot // what the first Update of each batch waited for the writer, in nanoseconds
 }
 
 // Stats is cheap enough to be asked for every second.
@@ -32,7 +58,14 @@ func (s *Store) Stats() Stats {
 		Updates:  s.stats.updates.Load(),
 		SyncTime: time.Duration(s.stats.syncTime.Load()),
 		WALBytes: s.stats.walBytes.Load(),
+
+		BatchSizes: s.stats.sizes.Snapshot(),
+		Syncs:      s.stats.syncs.Snapshot(),
+		Waits:      s.stats.waits.Snapshot(),
 	}
+	s.waiting.mu.Lock()
+	out.Waiting = len(s.waiting.queue)
+	s.waiting.mu.Unlock()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.shut {

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/cockroachdb/crlib/crtime"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -28,9 +29,12 @@ type Options struct {
 	Memory      bool   // keep everything in RAM: Dir means nothing, and Close forgets
 	FS          vfs.FS // instead of the operating system's, for tests
 	Logger      *slog.Logger
-	FeedEntries int    // facts that the feed keeps at least; default 1,000,000
-	CacheBytes  int    // blocks of the disk's that are kept in RAM; default 64 MiB
-	memTable    uint64 // tests make it small
+	FeedEntries int // facts that the feed keeps at least; default 1,000,000
+	CacheBytes  int // blocks of the disk's that are kept in RAM; default 64 MiB
+	// OnBatch is told of every batch that wrote something, once it is durable or has failed. nil: nobody is told. It
+	// must return at once: the next batch waits.
+	OnBatch  func(Batch)
+	memTable uint64 // tests make it small
 }
 
 // Store is a store.Store.
@@ -81,6 +85,8 @@ type commit struct {
 	batch    *pebble.Batch // nil if nothing was written
 	repr     []byte
 	requests []*request
+	updates  int
+	began    crtime.Mono
 	feed     uint64 // the newest entry with this batch
 	done     chan struct{}
 	err      error // before done is closed

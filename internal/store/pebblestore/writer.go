@@ -39,6 +39,7 @@ type waiting struct {
 	mu     sync.Mutex
 	queue  []*request
 	closed bool
+	since  crtime.Mono // when the first of the queue came
 	wake   chan struct{}
 }
 
@@ -49,6 +50,9 @@ func (w *waiting) add(r *request) bool {
 		return false
 	}
 	first := len(w.queue) == 0
+	if first {
+		w.since = crtime.NowMono()
+	}
 	w.queue = append(w.queue, r)
 	w.mu.Unlock()
 	if first {
@@ -64,12 +68,12 @@ func (w *waiting) signal() {
 	}
 }
 
-// take is all that waits, in exchange for an empty slice.
-func (w *waiting) take(empty []*request) (queue []*request, closed bool) {
+// take is all that waits, since when, and in exchange for an empty slice.
+func (w *waiting) take(empty []*request) (queue []*request, since crtime.Mono, closed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	queue, w.queue = w.queue, empty
-	return queue, w.closed
+	return queue, w.since, w.closed
 }
 
 func (w *waiting) close() {
@@ -118,7 +122,7 @@ func (s *Store) write() {
 		// Callers that were just answered come back with more; let them, for a larger batch costs hardly
 		// more than a small one.
 		runtime.Gosched()
-		got, closed := s.waiting.take(spare[:0])
+		got, since, closed := s.waiting.take(spare[:0])
 		spare = queue[:0]
 		queue = got
 		if len(queue) == 0 {
@@ -132,6 +136,7 @@ func (s *Store) write() {
 			<-s.waiting.wake
 			continue
 		}
+		s.stats.waits.Took(since.Elapsed())
 		for rest = queue; len(rest) > 0; {
 			c := &commit{done: make(chan struct{})}
 			n := s.turn(c, rest)
@@ -168,6 +173,8 @@ func (s *Store) turn(c *commit, rs []*request) (n int) {
 		}
 	}
 	s.apply(c)
+	c.began, c.updates = start, n
+	s.stats.sizes.Observe(int64(n))
 	s.stats.batches.Add(1)
 	s.stats.updates.Add(uint64(n))
 	return n
@@ -280,12 +287,15 @@ func (s *Store) finish() {
 func (s *Store) sync() {
 	defer s.done.Done()
 	for c := range s.syncing {
+		var took time.Duration
 		if c.batch != nil {
 			start := crtime.NowMono()
 			if err := c.batch.SyncWait(); err != nil {
 				s.fail(err)
 			}
-			s.stats.syncTime.Add(uint64(start.Elapsed()))
+			took = start.Elapsed()
+			s.stats.syncTime.Add(uint64(took))
+			s.stats.syncs.Took(took)
 		}
 		c.err = s.Health()
 		if c.err == nil && c.feed > s.durableFeed.Load() {
@@ -300,6 +310,9 @@ func (s *Store) sync() {
 		}
 		if c.batch == nil {
 			continue
+		}
+		if s.opts.OnBatch != nil {
+			s.opts.OnBatch(Batch{Updates: c.updates, Bytes: len(c.repr), Took: c.began.Elapsed(), Sync: took, Err: c.err})
 		}
 		if cap(c.repr) <= batchBytes {
 			select {
