@@ -150,7 +150,7 @@ type Reader interface {
 	// ThingTypes lists by name.
 	ThingTypes(Page) (types []muster.ThingType, next string, err error)
 	Group(muster.GroupName) (muster.Group, bool)
-	// Groups lists by name; with parent, only its direct children.
+	// Groups lists by name, in byte order, as the other lists by name; with parent, only its direct children.
 	Groups(parent muster.GroupName, p Page) (groups []muster.Group, next string, err error)
 	// Members lists a group's own things in an order that never changes.
 	Members(muster.GroupName, Page) (members []muster.Membership, next string, err error)

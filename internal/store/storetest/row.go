@@ -273,3 +273,29 @@ func memberships(h *harness) {
 		h.again()
 	}
 }
+
+// byteOrder has names that every language sorts otherwise.
+func byteOrder(h *harness) {
+	names := []string{"a", "B", "b", "_", "-", ":", "A1", "a-1", "a1", "aB", "Z", "10", "9"}
+	h.do(func(tx store.Tx) {
+		tx.Put(store.Group{Group: group(tx, "parent", "")})
+		for _, n := range names {
+			tx.Put(store.Group{Group: group(tx, n, "parent")})
+			tx.Put(store.ThingType{ThingType: muster.ThingType{Name: muster.TypeName(n)}})
+			tx.Put(store.Template{Template: muster.Template{ID: muster.TemplateID(n)}})
+		}
+	})
+	slices.Sort(names)
+	h.view(func(r store.Reader) {
+		h.equal("groups", groupNames(all(h, 2, func(p store.Page) ([]muster.Group, string, error) { return r.Groups("parent", p) })), fmt.Sprint(names))
+		var types, templates []string
+		for _, t := range all(h, 2, r.ThingTypes) {
+			types = append(types, string(t.Name))
+		}
+		for _, t := range all(h, 2, r.Templates) {
+			templates = append(templates, string(t.ID))
+		}
+		h.equal("types", fmt.Sprint(types), fmt.Sprint(names))
+		h.equal("templates", fmt.Sprint(templates), fmt.Sprint(names))
+	})
+}

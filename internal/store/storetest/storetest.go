@@ -28,6 +28,7 @@ func Run(t *testing.T, b Backend) {
 		run  func(*harness)
 	}{
 		{"rows are put, found, listed and deleted", rows},
+		{"lists by name are in the byte order of names", byteOrder},
 		{"tags and documents", tagsAndDocuments},
 		{"a page goes on where the last one ended", paging},
 		{"a page of executions goes on while they change", pagingExecutions},
