@@ -127,7 +127,8 @@ func (c *Credentials) read() error {
 	return nil
 }
 
-func readableByOthers(info fs.FileInfo) bool { return info.Mode().Perm()&0o044 != 0 }
+// readableByOthers leaves the group out: by it a file that root owns is given to the service.
+func readableByOthers(info fs.FileInfo) bool { return info.Mode().Perm()&0o004 != 0 }
 
 func parseKeys(text []byte) (map[string]Key, error) {
 	var file struct {

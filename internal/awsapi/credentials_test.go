@@ -181,6 +181,13 @@ func TestCredentialsWarn(t *testing.T) {
 	if !strings.Contains(log.String(), "can be read by other users") {
 		t.Errorf("log: %s", log.String())
 	}
+	log.Reset()
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadCredentials(path, slog.New(slog.NewTextHandler(&log, nil))); err != nil || log.Len() > 0 {
+		t.Errorf("a file that is given to a group: %v %s", err, log.String())
+	}
 	key, _ := c.Lookup("AKIDTOKEN")
 	if text := fmt.Sprintf("%v %+v %#v %s", key, key, key, key); strings.Contains(text, secret) || strings.Contains(text, token) {
 		t.Errorf("printed: %s", text)
