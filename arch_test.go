@@ -61,6 +61,7 @@ var rooms = map[string]struct {
 	"test/bench":    {may: []string{"std", "muster", "muster/internal/", "muster/test/device", "github.com/"}},
 	"test/storm":    {may: []string{"std", "muster", "muster/internal/", "muster/test/", "github.com/"}},
 	"test/process":  {may: []string{"std"}},
+	"test/deploy":   {may: []string{"std", "muster/test/process", "go.yaml.in/yaml/"}},
 	"test/device":   {may: []string{"std"}},
 	"test/postgres": {may: []string{"std", "github.com/jackc/pgx/v5"}},
 	"test/sdk":      {may: []string{"std", "muster/test/process", "github.com/"}},

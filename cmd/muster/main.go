@@ -29,6 +29,7 @@ type cli struct {
 	DryRun  dryRunCmd  `cmd:"" name:"dry-run" help:"Tell what a job would come to, without creating it."`
 	Explain explainCmd `cmd:"" help:"Tell why a job does not move."`
 	Job     jobCmd     `cmd:"" help:"Hold a job, resume it, or try again what failed in it."`
+	Ready   readyCmd   `cmd:"" help:"Ask a running server whether it can take requests."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

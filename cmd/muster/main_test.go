@@ -50,6 +50,7 @@ func TestMistakesAreOneSentence(t *testing.T) {
 		{"serve --http 0 --store memory --mqtt external --mqtt-broker mqtts://localhost --mqtt-ca " + nowhere, "authorities of the broker"},
 		{"serve --http 0 --store memory --mqtt external --mqtt-broker mqtts://localhost --mqtt-password-file " + nowhere, "password cannot be read"},
 		{"serve --http 0 --store memory --mqtt external --mqtt-broker mqtts://localhost --mqtt-password-file x --mqtt-password y", "twice"},
+		{"ready --endpoint http://127.0.0.1:1", "does not answer"},
 		{"cert device", "<thing>"},
 		{"cert device a/b", "not a thing's name"},
 		{"cert device server", "another name"},
