@@ -13,7 +13,8 @@ import (
 )
 
 type dryRunCmd struct {
-	File     string        `short:"f" required:"" placeholder:"FILE" help:"The job, as aws iot create-job --cli-input-json takes it; - is the standard input."`
+	File     string        `short:"f" xor:"job" required:"" placeholder:"FILE" help:"The job, as aws iot create-job --cli-input-json takes it; - is the standard input."`
+	Retry    string        `name:"retry-failed" xor:"job" required:"" placeholder:"JOB" help:"Instead of a new job, what muster job retry-failed would make of this one."`
 	Success  float64       `placeholder:"PERCENT" default:"100" help:"Assume that this many of a hundred attempts succeed (default ${default})."`
 	Duration time.Duration `placeholder:"DURATION" default:"5m" help:"Assume that a device takes this long (default ${default})."`
 	Curve    bool          `help:"Print what happens minute by minute."`
@@ -72,7 +73,11 @@ func (e end) String() string {
 // Run prints what the job would come to.
 func (c *dryRunCmd) Run(ctx context.Context, w world) error {
 	in := w.stdin
-	if c.File != "-" {
+	switch c.File {
+	case "-":
+	case "":
+		in = strings.NewReader("")
+	default:
 		f, err := os.Open(c.File)
 		if err != nil {
 			return err
@@ -81,6 +86,9 @@ func (c *dryRunCmd) Run(ctx context.Context, w world) error {
 		in = f
 	}
 	query := url.Values{"success": {fmt.Sprint(c.Success)}, "duration": {c.Duration.String()}}
+	if c.Retry != "" {
+		query.Set("retryFailed", c.Retry)
+	}
 	a, err := c.post(ctx, c.Endpoint, "/_muster/dry-run?"+query.Encode(), "application/json", in)
 	if err != nil {
 		return err

@@ -100,8 +100,8 @@ type Moment struct {
 // DryRun tells what a job would come to if it were created now, and changes nothing. The engine's own
 // rules are run on a model of the job, with a clock of its own.
 func (g *Engine) DryRun(ctx context.Context, n NewJob, a Assume) (d DryRun, err error) {
-	if !(a.Success >= 0 && a.Success <= 100) || a.Duration < 0 {
-		return d, muster.Errorf(muster.Invalid, "A dry run assumes success of 0 to 100 percent and a duration that is not negative")
+	if err := a.check(); err != nil {
+		return d, err
 	}
 	named := n.ID != ""
 	if !named {
@@ -111,7 +111,7 @@ func (g *Engine) DryRun(ctx context.Context, n NewJob, a Assume) (d DryRun, err 
 	if err != nil {
 		return d, err
 	}
-	d.Job, d.Assumes, d.Now = job, a, g.clock.Now()
+	d.Job = job
 	err = g.store.View(ctx, func(tx store.Reader) error {
 		if named {
 			if err := g.freeJob(tx, n.ID); err != nil {
@@ -124,10 +124,26 @@ func (g *Engine) DryRun(ctx context.Context, n NewJob, a Assume) (d DryRun, err 
 	if err != nil {
 		return d, err
 	}
+	return g.play(ctx, d, doc, a)
+}
+
+func (a Assume) check() error {
+	if !(a.Success >= 0 && a.Success <= 100) || a.Duration < 0 {
+		return muster.Errorf(muster.Invalid, "A dry run assumes success of 0 to 100 percent and a duration that is not negative")
+	}
+	return nil
+}
+
+// play rehearses the job of a dry run.
+func (g *Engine) play(ctx context.Context, d DryRun, doc muster.Document, a Assume) (DryRun, error) {
+	job := d.Job
+	d.Assumes, d.Now = a, g.clock.Now()
+	job.Created = d.Now
 	m, err := g.modelOf(ctx, job, &d)
 	if err != nil {
 		return d, err
 	}
+	job.RetryOf = nil // the model has only what the job is for
 	alone := New(nil, Options{Clock: g.clock, Log: g.log, Limits: g.limits})
 	alone.limits.ConcurrentJobs = 0
 	earliest := rehearse(ctx, alone, m.again(), job, doc, d.Now, Assume{Success: 100})

@@ -83,26 +83,9 @@ func (g *Engine) RetryFailed(ctx context.Context, parent, id muster.JobID) (resu
 		if !ok || of.Status == muster.JobDeleting {
 			return noJob(parent)
 		}
-		made := muster.Job{ID: id, Targets: of.Targets, Description: "Tries again what failed in job " + string(parent), Namespace: of.Namespace,
-			Settings: of.Settings, Extras: of.Extras, TemplateARN: of.TemplateARN, Parameters: of.Parameters,
-			DestinationPackageVersions: of.DestinationPackageVersions, DocumentSource: of.DocumentSource,
-			RetryOf: &muster.RetryOf{Job: parent, Seq: of.Seq}}
-		if made.ID == "" {
-			made.ID = freeID(tx, parent, len(of.RetriedBy)+1)
-		}
-		if err := g.freeJob(tx, made.ID); err != nil {
+		made, err := g.retryJob(tx, of, id, things, exact)
+		if err != nil {
 			return err
-		}
-		if exact {
-			made.Targets, made.RetryOf.Chosen = nil, true
-			for _, name := range things {
-				if _, registered := tx.Thing(name); registered && hasFailed(tx, parent, name) {
-					made.Targets = append(made.Targets, muster.Target{Thing: name})
-				}
-			}
-			if len(made.Targets) == 0 {
-				return nothingFailed(parent)
-			}
 		}
 		doc, _ := tx.Document(parent)
 		result = g.beginJob(tx, made, doc, tx.Tags(muster.Ref{Kind: muster.RefJob, Name: string(parent)}), now)
@@ -115,6 +98,56 @@ func (g *Engine) RetryFailed(ctx context.Context, parent, id muster.JobID) (resu
 		g.rouse()
 	}
 	return result, err
+}
+
+// retryJob is the job that tries again what failed in another, before it is stored.
+func (g *Engine) retryJob(tx store.Reader, of *muster.Job, id muster.JobID, things []muster.ThingName, exact bool) (made muster.Job, err error) {
+	made = muster.Job{ID: id, Targets: of.Targets, Description: "Tries again what failed in job " + string(of.ID), Namespace: of.Namespace,
+		Settings: of.Settings, Extras: of.Extras, TemplateARN: of.TemplateARN, Parameters: of.Parameters,
+		DestinationPackageVersions: of.DestinationPackageVersions, DocumentSource: of.DocumentSource,
+		RetryOf: &muster.RetryOf{Job: of.ID, Seq: of.Seq}}
+	if made.ID == "" {
+		made.ID = freeID(tx, of.ID, len(of.RetriedBy)+1)
+	}
+	if err := g.freeJob(tx, made.ID); err != nil || !exact {
+		return made, err
+	}
+	made.Targets, made.RetryOf.Chosen = nil, true
+	for _, name := range things {
+		if _, registered := tx.Thing(name); registered && hasFailed(tx, of.ID, name) {
+			made.Targets = append(made.Targets, muster.Target{Thing: name})
+		}
+	}
+	if len(made.Targets) == 0 {
+		return made, nothingFailed(of.ID)
+	}
+	return made, nil
+}
+
+// DryRunRetry tells what RetryFailed would come to if it were asked for now, and changes nothing.
+func (g *Engine) DryRunRetry(ctx context.Context, parent muster.JobID, a Assume) (d DryRun, err error) {
+	if err := a.check(); err != nil {
+		return d, err
+	}
+	things, exact, err := g.failedThings(ctx, parent)
+	if err != nil {
+		return d, err
+	}
+	var doc muster.Document
+	err = g.store.View(ctx, func(tx store.Reader) error {
+		of, ok := tx.Job(parent)
+		if !ok || of.Status == muster.JobDeleting {
+			return noJob(parent)
+		}
+		d.Job, err = g.retryJob(tx, of, "", things, exact)
+		doc, _ = tx.Document(parent)
+		d.Waits = g.crowded(tx)
+		return err
+	})
+	if err != nil {
+		return d, err
+	}
+	return g.play(ctx, d, doc, a)
 }
 
 // maxIDTries bounds the search for a free id.

@@ -70,3 +70,34 @@ func TestFreeID(t *testing.T) {
 		t.Errorf("%s %v", made.ID, err)
 	}
 }
+
+// A dry run of a retry plays for what failed alone, whether they are its targets themselves or too many for that.
+func TestDryRunOfRetry(t *testing.T) {
+	for _, failed := range []int{7, 150} {
+		h := fleet(t, 200)
+		ctx := t.Context()
+		h.act(strings.Fields("job fw @fleet alone"))
+		h.act([]string{"tick"})
+		if _, err := h.DryRunRetry(ctx, "fw", DefaultAssume); err == nil || !strings.Contains(err.Error(), "nothing to try again") {
+			t.Errorf("nothing has failed: %v", err)
+		}
+		for i := range failed {
+			if _, err := h.Report(ctx, muster.ThingName(fmt.Sprintf("t%04d", i)), "fw", muster.Report{Status: muster.Failed}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d, err := h.DryRunRetry(ctx, "fw", DefaultAssume)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Job.ID != "fw-retry-1" || d.Things != int64(failed) || d.Expected.Counts != (muster.Counts{muster.Succeeded: int64(failed)}) || d.Expected.Status != muster.JobCompleted {
+			t.Errorf("%s for %d things, %+v", d.Job.ID, d.Things, d.Expected)
+		}
+		if _, err := h.DescribeJob(ctx, "fw-retry-1"); err == nil {
+			t.Error("a dry run made a job")
+		}
+		if v, err := h.DescribeJob(ctx, "fw"); err != nil || len(v.RetriedBy) != 0 {
+			t.Errorf("a dry run left a link: %v %v", v.RetriedBy, err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -86,7 +87,7 @@ type minuteView struct {
 }
 
 // serveDryRun takes the body of a CreateJob, and in the query what to assume of devices:
-// ?success=97.5&duration=10m. A jobId in the query, or in the body as the AWS CLI writes it, is looked at too.
+// ?success=97.5&duration=10m. With retryFailed=JOB it plays what retry-failed would make of that job, without a body. A jobId in the query, or in the body as the AWS CLI writes it, is looked at too.
 func (s *Server) serveDryRun(w http.ResponseWriter, r *http.Request) {
 	body, err := s.admitted(r, maxDryRunBody)
 	if err != nil {
@@ -101,6 +102,19 @@ func (s *Server) serveDryRun(w http.ResponseWriter, r *http.Request) {
 	assume, err := assumptions(r.URL.Query())
 	if err != nil {
 		s.refuseFor(w, err)
+		return
+	}
+	if parent := r.URL.Query().Get("retryFailed"); parent != "" {
+		if len(bytes.TrimSpace(text)) > 0 {
+			refuse(w, http.StatusBadRequest, "With retryFailed the job is that of what failed; there must be no body")
+			return
+		}
+		d, err := s.engine.DryRunRetry(r.Context(), muster.JobID(parent), assume)
+		if err != nil {
+			s.refuseFor(w, err)
+			return
+		}
+		reply(w, http.StatusOK, viewDryRun(d, string(d.Job.ID)))
 		return
 	}
 	var named struct {
