@@ -93,6 +93,7 @@ expected  2026-01-01T00:06:00Z, COMPLETED; executions: 2 SUCCEEDED
 	do(exitFailed, "is not held", "job", "resume", "fw")
 	do(exitFailed, "nothing to try again", "job", "retry-failed", "fw")
 	send(t, "POST", url+"/things/a/jobs/fw", `{"status":"FAILED"}`)
+	do(0, "targets   1 thing, 0 with queued work; such as a\n", "dry-run", "--retry-failed", "fw")
 	do(0, "fw-retry-1\n", "job", "retry-failed", "fw")
 	do(0, "again\n", "job", "retry-failed", "fw", "--as", "again")
 	do(0, "what failed is tried again by fw-retry-1, again\n", "explain", "fw")
