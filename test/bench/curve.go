@@ -51,6 +51,9 @@ const (
 	rolloutPerSecond = "rollout_per_s"
 	pendingPerSecond = "pending_per_s"
 	pendingP99       = "pending_p99_ms"
+	mqttPerSecond    = "mqtt_per_s"
+	mqttP50          = "mqtt_p50_ms"
+	mqttP99          = "mqtt_p99_ms"
 )
 
 func curves() []*curve {
@@ -61,11 +64,11 @@ func curves() []*curve {
 			{"executions-latency.svg", "Latency of a report and the size of its job (64 callers)", "milliseconds", []curveLine{
 				{"p99", P99}, {"median", P50}}},
 		}},
-		{Name: "connections", By: "connections, each a device that reports over HTTP", Sizes: connSizes, Charts: []curveChart{
+		{Name: "connections", By: "connections, each a device that reports as soon as it is answered", Sizes: connSizes, Charts: []curveChart{
 			{"connections-throughput.svg", "Throughput and the number of connections", "updates per second", []curveLine{
-				{"HTTP updates", PerSecond}}},
+				{"MQTT", mqttPerSecond}, {"HTTP", PerSecond}}},
 			{"connections-latency.svg", "Latency of an update and the number of connections", "milliseconds", []curveLine{
-				{"p99", P99}, {"median", P50}}},
+				{"HTTP, p99", P99}, {"HTTP, median", P50}, {"MQTT, p99", mqttP99}, {"MQTT, median", mqttP50}}},
 		}},
 		{Name: "jobs per thing", By: "jobs that are pending on each thing", Sizes: jobSizes, Charts: []curveChart{
 			{"jobs-throughput.svg", "Throughput and the jobs pending on a thing (64 callers)", "per second", []curveLine{
@@ -196,8 +199,13 @@ func measureConns(ctx context.Context, b *Bench, c *curve, rounds int) error {
 	if err != nil {
 		return err
 	}
+	mqtt := &mqttServer{b: b}
 	var versions []int64
 	for _, n := range c.Sizes {
+		devices, _ := mqtt.updates(n)
+		if err := devices.prepare(ctx, io.Discard); err != nil {
+			return err
+		}
 		var samples []Sample
 		for range rounds {
 			load := newDeviceLoad(b.Things, n)
@@ -212,6 +220,12 @@ func measureConns(ctx context.Context, b *Bench, c *curve, rounds int) error {
 				return fmt.Errorf("%d connections: %w", n, err)
 			}
 			versions = load.versions
+			syncDisks()
+			m, err := devices.Run(ctx)
+			if err != nil {
+				return fmt.Errorf("%d connections: %w", n, err)
+			}
+			s[mqttPerSecond], s[mqttP50], s[mqttP99] = m[PerSecond], m[P50], m[P99]
 			samples = append(samples, s)
 		}
 		c.Points = append(c.Points, samples)

@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 	flags.SetOutput(log)
 	largest := flags.Int("largest", everySize, "with -curves: leave out sizes beyond this")
 	times := flags.Int("rounds", 3, "how often each row and its yardstick are measured; fewer than 3 says little")
-	seconds := flags.Float64("seconds", 2, "length of one timed measurement")
+	seconds := flags.Float64("seconds", 1, "length of one timed measurement")
 	only := flags.String("run", "", "measure only rows whose \"ID what\" matches this `regexp`")
 	jsonFile := flags.String("json", "", "also write results to this `file`")
 	dir := flags.String("dir", "", "where to put data; a directory of its own is made in it and removed (default the temporary directory)")
@@ -97,7 +97,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 		return fmt.Errorf("no row matches %q", *only)
 	}
 	m := describeMachine(b.Dir)
-	rep := report{At: time.Now().UTC(), Machine: m, Rounds: *times, Seconds: *seconds, Things: *things, Compared: comparedMeans, Yardsticks: yardsticks, Targets: targets}
+	rep := report{At: time.Now().UTC(), Machine: m, Only: *only, Rounds: *times, Seconds: *seconds, Things: *things, Compared: comparedMeans, Yardsticks: yardsticks, Targets: targets}
 	if err := rep.writeHead(out); err != nil {
 		return err
 	}
