@@ -1,10 +1,13 @@
 package server
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -67,3 +70,34 @@ type nobody struct {
 func (w *nobody) Header() http.Header         { return w.header }
 func (w *nobody) WriteHeader(status int)      { w.status = status }
 func (w *nobody) Write(p []byte) (int, error) { return len(p), nil }
+
+// BenchmarkCreateJob makes durable jobs for 200 things, 16 callers at a time.
+func BenchmarkCreateJob(b *testing.B) {
+	s, err := New(Config{Store: "pebble:" + b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	h := s.handler(0)
+	ask := func(method, path, body string) {
+		w := &nobody{header: http.Header{}}
+		r := httptest.NewRequest(method, path, strings.NewReader(body))
+		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=any/20260101/us-east-1/iot/aws4_request, SignedHeaders=host, Signature=0")
+		if h.ServeHTTP(w, r); w.status != http.StatusOK {
+			b.Errorf("%s %s: status %d", method, path, w.status)
+		}
+	}
+	for i := range 200 {
+		ask("POST", fmt.Sprintf("/things/thing-%d", i), "{}")
+	}
+	made := atomic.Int64{}
+	b.ReportAllocs()
+	b.SetParallelism(16 / runtime.GOMAXPROCS(0))
+	b.RunParallel(func(p *testing.PB) {
+		for p.Next() {
+			n := made.Add(1)
+			ask("PUT", fmt.Sprintf("/jobs/job-%d", n), fmt.Sprintf(`{"targets":["arn:aws:iot:us-east-1:123456789012:thing/thing-%d"],`+
+				`"document":"{\"operation\":\"install\"}","targetSelection":"SNAPSHOT"}`, n%200))
+		}
+	})
+}
