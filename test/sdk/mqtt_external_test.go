@@ -12,11 +12,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
+	"muster/test/postgres"
 	"muster/test/process"
 )
 
@@ -354,4 +356,68 @@ func TestExternalIdentity(t *testing.T) {
 		_, says := ready(t, stranger.URL)
 		return strings.Contains(says, "not authorized")
 	})
+}
+
+// TestExternalNodes has two nodes over one PostgreSQL at a broker that does not share: one of them answers and tells, and
+// the other takes over when it dies, whichever it was.
+func TestExternalNodes(t *testing.T) {
+	t.Parallel()
+	m := openMosquitto(t)
+	store := postgres.Start(t).Database(t)
+	launch := func(id string) *process.Process {
+		node := process.Launch(t, append(m.attachedTo(5, "--mqtt-client-id", id), "--store", store)...)
+		awaitReady(t, node.URL, true)
+		return node
+	}
+	a, b := launch("muster-a"), launch("muster-b")
+	c := m.device(5, "lamp", false).connect(t)
+	c.subscribe(t, 1, "$aws/things/lamp/jobs/get/accepted", "$aws/things/lamp/jobs/notify")
+	arn := newSDK(t, a.URL, admin).thing(t, "lamp")
+	asked := 0
+	// answered asks once, and says whether there is one answer.
+	answered := func() bool {
+		asked++
+		token := fmt.Sprintf(`"clientToken":"%d"`, asked)
+		if err := c.publish("$aws/things/lamp/jobs/get", "{"+token+"}", 1); err != nil {
+			t.Fatal(err)
+		}
+		answers := 0
+		for late := time.After(200 * time.Millisecond); ; {
+			select {
+			case got := <-c.inbox:
+				if strings.Contains(got.payload, token) {
+					answers++
+				}
+			case <-late:
+				return answers == 1
+			}
+		}
+	}
+	works := func(node *process.Process, job string) {
+		t.Helper()
+		for late := time.After(time.Minute); !answered() || !answered() || !answered(); {
+			select {
+			case <-late:
+				t.Fatalf("%s: within a minute nobody answers, or several do", job)
+			default: // a lease has to be seen to be over
+			}
+		}
+		newSDK(t, node.URL, admin).job(t, job, arn)
+		process.Eventually(t, "the device is told of "+job, func() bool {
+			for len(c.inbox) > 0 {
+				if got := <-c.inbox; got.topic == "$aws/things/lamp/jobs/notify" && strings.Contains(got.payload, job) {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	works(a, "both")
+	a.Kill()
+	works(b, "without-a")
+	a = launch("muster-a")
+	works(b, "both-again")
+	b.Kill()
+	works(a, "without-b")
+	a.Stop(t)
 }
