@@ -43,6 +43,9 @@ type Config struct {
 	// Publish takes what came by HTTPS for subscribers, that is POST /topics/{topic}; nil refuses it as not
 	// implemented. An error that is a *muster.Error is shown as its kind.
 	Publish func(context.Context, Publication) error
+	// Cursor names the setting that says how far this process has told the feed, where several do; one that is not set
+	// yet begins at the feed's end. nil: it is the only one.
+	Cursor func() string
 	// Observer is told of every request; nil: nobody watches.
 	Observer Observer
 	Log      *slog.Logger
@@ -65,6 +68,7 @@ type API struct {
 	events eventSwitches
 	told   progress
 	count  counters
+	back   back
 }
 
 // New makes the face of an engine.
@@ -84,7 +88,7 @@ func New(e *engine.Engine, c Config) *API {
 	if c.Observer == nil {
 		c.Observer = nobody{}
 	}
-	a := &API{engine: e, config: c, log: c.Log, router: newRouter(), topics: newTopics(), limits: newLimits(c.Throttle)}
+	a := &API{engine: e, config: c, log: c.Log, router: newRouter(), topics: newTopics(), limits: newLimits(c.Throttle), back: back{asked: make(chan struct{}, 1)}}
 	a.count.delay.Over(meter.Latency)
 	return a
 }

@@ -3,6 +3,7 @@ package awsapi
 import (
 	"context"
 	"encoding/json"
+	"sync"
 	"time"
 
 	"muster"
@@ -71,6 +72,9 @@ func (f *follower) run(ctx context.Context) error {
 	defer stop()
 	var due <-chan time.Time // when the cursor is to be saved
 	for {
+		if err := f.goBack(); err != nil {
+			return err
+		}
 		more, err := f.step(ctx)
 		if err != nil {
 			return err
@@ -91,6 +95,7 @@ func (f *follower) run(ctx context.Context) error {
 				return err
 			}
 		case <-changed:
+		case <-f.back.asked:
 		case <-ready(more):
 		}
 	}
@@ -111,9 +116,19 @@ func (f *follower) begin(ctx context.Context) error {
 	if f.begun {
 		return nil
 	}
-	text, err := f.engine.Setting(ctx, cursorSetting)
+	text, err := f.engine.Setting(ctx, f.cursor())
 	if err != nil {
 		return err
+	}
+	if text == "" && f.config.Cursor != nil {
+		end, err := f.engine.FeedEnd(ctx)
+		if err != nil {
+			return err
+		}
+		if err := f.engine.SetSetting(ctx, f.cursor(), string(end)); err != nil {
+			return err
+		}
+		text = string(end)
 	}
 	f.told = muster.Place(text)
 	f.saved, f.begun = f.told, true
@@ -121,9 +136,50 @@ func (f *follower) begin(ctx context.Context) error {
 	return f.loadEvents(ctx)
 }
 
+func (a *API) cursor() string {
+	if a.config.Cursor != nil {
+		return a.config.Cursor()
+	}
+	return cursorSetting
+}
+
+// back is where telling is to go on from, because others have told no further.
+type back struct {
+	mu     sync.Mutex
+	places []muster.Place
+	asked  chan struct{}
+}
+
+// Rewind makes Follow tell again from a place on, if it is further: this process has taken over those to whom another
+// one has told no more than that.
+func (a *API) Rewind(to muster.Place) {
+	a.back.mu.Lock()
+	a.back.places = append(a.back.places, to)
+	a.back.mu.Unlock()
+	select {
+	case a.back.asked <- struct{}{}:
+	default:
+	}
+}
+
+func (f *follower) goBack() error {
+	f.back.mu.Lock()
+	places := f.back.places
+	f.back.places = nil
+	f.back.mu.Unlock()
+	for _, to := range places {
+		place, err := f.engine.Earliest(f.told, to)
+		if err != nil {
+			return err
+		}
+		f.told = place
+	}
+	return nil
+}
+
 // save keeps the cursor, and has a look at the switches of events when it does.
 func (f *follower) save(ctx context.Context) error {
-	if err := f.engine.SetSetting(ctx, cursorSetting, string(f.told)); err != nil {
+	if err := f.engine.SetSetting(ctx, f.cursor(), string(f.told)); err != nil {
 		return err
 	}
 	f.saved = f.told

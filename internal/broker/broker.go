@@ -23,9 +23,11 @@ import (
 type Options struct {
 	Limits   Limits
 	Hooks    Hooks
-	Sessions SessionStore     // nil: sessions and retained messages end with the process
-	Log      *slog.Logger     // nil: none
-	Now      func() time.Time // real time; nil: time.Now
+	Sessions SessionStore // nil: sessions and retained messages end with the process
+	// Shared says that other brokers keep sessions in the store too: of them those are read that Take names.
+	Shared bool
+	Log    *slog.Logger     // nil: none
+	Now    func() time.Time // real time; nil: time.Now
 }
 
 // Hooks are asked and told. Each may be nil. They run on the goroutine of the client they are about, which handles
@@ -101,7 +103,11 @@ func New(o Options) (*Broker, error) {
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.journal = newJournal(o.Sessions, b.log)
 	if o.Sessions != nil {
-		if err := b.restore(o.Sessions); err != nil {
+		restore := b.restore
+		if o.Shared {
+			restore = func(store SessionStore) error { return b.retained.restore(b.ctx, store) }
+		}
+		if err := restore(o.Sessions); err != nil {
 			b.journal.close()
 			return nil, err
 		}

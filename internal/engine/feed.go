@@ -17,6 +17,15 @@ func (g *Engine) Feed(ctx context.Context, after muster.Place, limit int) ([]mus
 // FeedEnd is the place behind the newest entry.
 func (g *Engine) FeedEnd(ctx context.Context) (muster.Place, error) { return g.store.FeedEnd(ctx) }
 
+// Earliest is the place behind which two readers have all still to read, in a store that several processes read.
+func (g *Engine) Earliest(a, b muster.Place) (muster.Place, error) {
+	shared, ok := g.store.(store.Shared)
+	if !ok {
+		return "", muster.Errorf(muster.Internal, "the store has one reader")
+	}
+	return shared.Earliest(a, b)
+}
+
 // A Glance looks at rows as they are at one moment, for readers of the feed: a fact says what changed,
 // and a glance what there is to tell of it. It is good only within the Look that made it.
 type Glance struct {

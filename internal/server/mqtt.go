@@ -19,6 +19,7 @@ import (
 	"muster"
 	"muster/internal/awsapi"
 	"muster/internal/broker"
+	"muster/internal/store"
 )
 
 // An mqtt is the door of devices: the broker, who may do what at it, and what it tells of the feed.
@@ -26,6 +27,7 @@ type mqtt struct {
 	broker     *broker.Broker
 	api        *awsapi.API
 	sessions   *sessions
+	hosts      *hosts      // nil: this is the only node
 	identities *identities // nil: no certificates are looked at
 	registered func(context.Context, muster.ThingName) (bool, error)
 	now        func() time.Time
@@ -100,14 +102,23 @@ func (s *Server) newMQTT(c Config) (*mqtt, error) {
 		return err == nil, err
 	}
 	m.ctx, m.cut = context.WithCancel(context.Background())
+	shared, several := s.store.(store.Shared)
+	if several {
+		m.hosts = newHosts(shared, s.now, s.engine, s.log)
+		m.hosts.told, m.hosts.rewind = toldSetting, s.api.Rewind
+	}
 	var err error
 	m.broker, err = broker.New(broker.Options{
+		Shared: several,
 		Limits: broker.Limits{PublishRate: c.Publishes, ConnectTimeout: finishTimeout}, Sessions: m.sessions, Log: s.log, Now: s.now,
 		Hooks: broker.Hooks{
 			Connect: m.connect, Publish: m.mayPublish, Subscribe: m.maySubscribe, Deliver: m.mayGet,
 			Intercept: m.intercept, InterceptPrefix: thingsTopics, Connected: m.connected, Disconnected: m.disconnected,
 		},
 	})
+	if several && err == nil {
+		m.hosts.broker = m.broker
+	}
 	return m, err
 }
 
@@ -154,6 +165,14 @@ func (m *mqtt) connect(ctx context.Context, r *broker.ConnectRequest) (any, erro
 		}
 		if !m.sessions.claim(id, p.thing) {
 			return nil, &broker.Refusal{Code: broker.ClientIDNotValid, Reason: "this client id is another's"}
+		}
+		if m.hosts != nil {
+			switch mine, err := m.hosts.claim(ctx, id, p.thing); {
+			case err != nil:
+				return nil, &broker.Refusal{Code: broker.ServerUnavailable}
+			case !mine:
+				return nil, &broker.Refusal{Code: broker.ClientIDNotValid, Reason: "this client id is another's"}
+			}
 		}
 	}
 	return p, nil
@@ -276,6 +295,9 @@ func (m *mqtt) denied(c *broker.Client) bool {
 func (m *mqtt) connected(c *broker.Client) {
 	p := c.Identity.(*peer)
 	m.sessions.up(c.ID, p.thing)
+	if m.hosts != nil {
+		m.hosts.up(c.ID)
+	}
 	if p.thing != "" {
 		m.mu.Lock()
 		m.devices[c] = struct{}{}
@@ -289,6 +311,9 @@ func (m *mqtt) connected(c *broker.Client) {
 
 func (m *mqtt) disconnected(c *broker.Client, how broker.Ended) {
 	m.sessions.down(c.ID)
+	if m.hosts != nil {
+		m.hosts.down(c.ID)
+	}
 	m.mu.Lock()
 	delete(m.devices, c)
 	m.mu.Unlock()

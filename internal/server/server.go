@@ -239,6 +239,9 @@ func newServer(c Config, open opens) (_ *Server, err error) {
 		return nil, err
 	}
 	s.engine = engine.New(s.store, engine.Options{Clock: clock, Documents: documents, Log: c.Log, Retention: c.Retention, Limits: c.Limits, Ticking: ticking})
+	if shared, several := s.store.(store.Shared); several {
+		face.Cursor = func() string { return toldSetting(shared.Node()) }
+	}
 	s.api = awsapi.New(s.engine, face)
 	if c.Broker != nil {
 		e, err := s.newExternal(*c.Broker)
@@ -272,6 +275,9 @@ func (s *Server) Run(ctx context.Context) error {
 
 	var background sync.WaitGroup
 	background.Go(func() { s.engine.Run(loop) })
+	if s.mqtt != nil && s.mqtt.hosts != nil {
+		background.Go(func() { s.mqtt.hosts.run(loop) })
+	}
 	background.Go(func() { s.watch(loop) })
 	background.Go(func() { s.messenger.run(loop) })
 	background.Go(func() { s.webhooks.Run(requests) })

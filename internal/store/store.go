@@ -69,6 +69,19 @@ type Store interface {
 	Close() error
 }
 
+// A Shared store is used by several processes at a time. Each is a node of it.
+type Shared interface {
+	Store
+	// Node is this process's name; it has another one after it was taken for dead.
+	Node() string
+	// Alive reports whether a node lives. In doubt it does.
+	Alive(ctx context.Context, node string) bool
+	// Lost delivers when this process was taken for dead: what it held by being alive is others' now.
+	Lost() <-chan struct{}
+	// Earliest is the place behind which two readers of the feed, at given places, have all still to read.
+	Earliest(a, b muster.Place) (muster.Place, error)
+}
+
 // A Page asks for part of a list. After is empty for the first page, or what the last page returned as
 // next; Limit is at least 1. An after that the list never returned is an error of kind Invalid.
 type Page struct {

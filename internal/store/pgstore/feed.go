@@ -163,8 +163,8 @@ func (c cursor) place() muster.Place {
 	return muster.Place(b)
 }
 
-// Earliest is the place before which two readers at given places have both read everything.
-func Earliest(a, b muster.Place) (muster.Place, error) {
+// Earliest is the place before which two readers have both read everything.
+func (s *Store) Earliest(a, b muster.Place) (muster.Place, error) {
 	x, err := parsePlace(a)
 	if err != nil {
 		return "", err

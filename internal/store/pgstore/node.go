@@ -2,7 +2,10 @@ package pgstore
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,7 +25,8 @@ import (
 type leases struct {
 	mu      sync.Mutex
 	parts   []int16
-	version uint64
+	nodes   string // that live
+	version uint64 // changes with the parts and with the nodes: what a node had goes to others with its end
 }
 
 func (l *leases) owned() []int16 {
@@ -36,6 +40,17 @@ func (l *leases) set(parts []int16) {
 	defer l.mu.Unlock()
 	if l.version == 0 || !slices.Equal(l.parts, parts) {
 		l.parts = parts
+		l.version++
+	}
+}
+
+func (l *leases) seen(nodes []string) {
+	slices.Sort(nodes)
+	all := strings.Join(nodes, " ")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.nodes != all {
+		l.nodes = all
 		l.version++
 	}
 }
@@ -97,6 +112,16 @@ func (s *Store) rejoin(as string) {
 	case s.lost <- struct{}{}:
 	default:
 	}
+}
+
+// Alive asks the table of nodes.
+func (s *Store) Alive(ctx context.Context, node string) bool {
+	var ended bool
+	err := s.pool.QueryRow(ctx, `SELECT ended FROM node WHERE id = $1`, node).Scan(&ended)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false
+	}
+	return err != nil || !ended
 }
 
 // Lost delivers when this node was taken for dead: what it held by being alive is others' now.
@@ -215,6 +240,7 @@ func (s *Store) watch(ctx context.Context, conn *pgx.Conn, seen map[string]sight
 			delete(seen, id)
 		}
 	}
+	s.leases.seen(slices.Collect(maps.Keys(alive)))
 	for _, id := range silent {
 		s.log.Warn("a node has been silent for too long; its work is taken over", "node", id)
 		if err := bury(ctx, conn, id); err != nil {
