@@ -239,7 +239,7 @@ func newServer(c Config, open opens) (_ *Server, err error) {
 		return nil, err
 	}
 	s.engine = engine.New(s.store, engine.Options{Clock: clock, Documents: documents, Log: c.Log, Retention: c.Retention, Limits: c.Limits, Ticking: ticking})
-	if shared, several := s.store.(store.Shared); several {
+	if shared, several := s.store.(store.Shared); several && c.Broker == nil { // at somebody else's broker one node tells for all
 		face.Cursor = func() string { return toldSetting(shared.Node()) }
 	}
 	s.api = awsapi.New(s.engine, face)

@@ -383,9 +383,9 @@ func TestCheckMakesNoStore(t *testing.T) {
 
 func TestStoreAddresses(t *testing.T) {
 	for address, says := range map[string]string{
-		"postgres://db/muster": "not in this version",
-		"muster-data":          "not the address of a store",
-		"pebble:":              "not the address of a store",
+		"postgres://127.0.0.1:1/muster": "does not answer",
+		"muster-data":                   "not the address of a store",
+		"pebble:":                       "not the address of a store",
 	} {
 		if _, err := New(Config{Store: address}); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", address, err)
