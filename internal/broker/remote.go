@@ -330,13 +330,15 @@ func (r *Remote) suspend(c *remoteConn) {
 	r.waiting = append(again, r.waiting...)
 	r.before = map[uint16]*inquiry{}
 	for _, q := range c.pending {
-		r.before[q.id] = q
+		if q.in != nil { // it was one to be served
+			r.before[q.id] = q
+		}
 	}
 	r.settle()
 }
 
 // Publish hands messages to the broker in their order, and returns once it has taken those of QoS 1, however
-// often the connection is lost meanwhile, or when ctx ends. What the broker refuses is an error that holds a *Refusal.
+// often the connection is lost meanwhile, or when ctx ends: then what has not been sent yet never is. What the broker refuses is an error that holds a *Refusal.
 // Messages of QoS 0 go to the connection that there is; without one the error is ErrDetached.
 func (r *Remote) Publish(ctx context.Context, all ...*Message) error {
 	var (
@@ -353,6 +355,7 @@ func (r *Remote) Publish(ctx context.Context, all ...*Message) error {
 		r.mu.Unlock()
 		return ErrDetached
 	}
+	mine := make([]*parcel, 0, len(all))
 	for _, m := range all {
 		p := &parcel{m: m, taken: func(refused *Refusal) {
 			mu.Lock()
@@ -364,6 +367,7 @@ func (r *Remote) Publish(ctx context.Context, all ...*Message) error {
 				close(end)
 			}
 		}}
+		mine = append(mine, p)
 		if l := r.lanes[r.o.Order(m.Topic)]; l != nil {
 			l.after = append(l.after, p) // the answer to a request is sent before what came of it
 			continue
@@ -377,6 +381,10 @@ func (r *Remote) Publish(ctx context.Context, all ...*Message) error {
 		defer mu.Unlock()
 		return errors.Join(errs...)
 	case <-ctx.Done():
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.waiting = slices.DeleteFunc(r.waiting, func(p *parcel) bool { return p.id == 0 && slices.Contains(mine, p) })
+		r.settle()
 		return ctx.Err()
 	}
 }

@@ -235,7 +235,7 @@ func TestRemotePublishesOverLoss(t *testing.T) {
 			}
 			published <- r.Publish(t.Context(), all...)
 		}()
-		until(t, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.waiting) == 21 })
+		until(t, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.waiting) == 20 })
 		line.cut(false)
 		for i := range 20 {
 			if w := d.hear(); w.topic != fmt.Sprint("n/", i) {
