@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -245,4 +246,26 @@ func TestWebhooksRefused(t *testing.T) {
 	r.hook(t, "one", "http://127.0.0.1:1/", "")
 	want(t, "POST", r.url+"/_muster/webhooks", `{"url":"http://x/","id":"one"}`, http.StatusConflict, "exists already")
 	want(t, "PATCH", r.url+"/_muster/webhooks/none", `{}`, http.StatusNotFound)
+}
+
+// Of several processes one delivers. Who takes over goes on where the other was.
+func TestWebhookHandedOver(t *testing.T) {
+	to := newReceiver(t, func(frame, int) bool { return false })
+	s, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mine atomic.Bool
+	s.webhooks.Owns = func(string) bool { return mine.Load() }
+	r := serve(t, s, nil)
+	r.hook(t, "one", to.URL, "")
+	want(t, "POST", r.url+"/things/lamp", "{}", safe)
+	want(t, "GET", r.url+"/_muster/webhooks/one", "", safe, `"deliversHere":false`)
+	to.mu.Lock()
+	if to.tries > 0 {
+		t.Error("a webhook was told by who does not own it")
+	}
+	to.mu.Unlock()
+	mine.Store(true)
+	to.until(t, func(all []frame) bool { return len(all) == 1 && all[0].body.ThingName == "lamp" })
 }

@@ -27,8 +27,12 @@ const (
 	deadSetting  = "webhook/dead/" // and the event's id
 )
 
-// lookAgain is how often hooks are read again: another process may have changed them.
-const lookAgain = 10 * time.Second
+const (
+	// lookAgain is how often hooks are read again: another process may have changed them.
+	lookAgain = 10 * time.Second
+	// askAgain is how often is asked whose they are.
+	askAgain = time.Second
+)
 
 // Options are what a Service is made of.
 type Options struct {
@@ -53,6 +57,7 @@ type Service struct {
 
 	mu       sync.Mutex
 	running  map[string]*runner
+	known    map[string]Hook // as they were last read
 	counters struct{ delivered, failed, dead atomic.Uint64 }
 }
 
@@ -83,20 +88,38 @@ func pause(attempt int) time.Duration {
 func (s *Service) Run(ctx context.Context) {
 	defer s.client.CloseIdleConnections()
 	defer s.stopAll()
+	again, ask := time.NewTicker(lookAgain), time.NewTicker(askAgain)
+	defer again.Stop()
+	defer ask.Stop()
 	for {
 		if err := s.reconcile(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Error("webhooks cannot be read; they will be tried again", "error", err)
 		}
-		again := time.NewTimer(lookAgain)
-		select {
-		case <-ctx.Done():
-			again.Stop()
-			return
-		case <-s.wake:
-		case <-again.C:
+		for moved := false; !moved; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-s.wake:
+				moved = true
+			case <-again.C:
+				moved = true
+			case <-ask.C:
+				moved = s.handedOver()
+			}
 		}
-		again.Stop()
 	}
+}
+
+// handedOver says whether a hook has become this process's, or another's.
+func (s *Service) handedOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, h := range s.known {
+		if !h.Paused && s.Owns(id) != (s.running[id] != nil) {
+			return true
+		}
+	}
+	return false
 }
 
 // reconcile runs what should run, as it should.
@@ -107,6 +130,7 @@ func (s *Service) reconcile(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.known = hooks
 	for id, r := range s.running {
 		if h, ok := hooks[id]; !ok || h.Updated != r.hook.Updated || h.Paused || !s.Owns(id) {
 			r.stop()
