@@ -3,6 +3,7 @@ package broker
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -18,7 +19,8 @@ func TestSlowSocket(t *testing.T) {
 		t.Run(fmt.Sprint("QoS ", qos), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				clients := make(chan *Client, 2)
-				h := bubble(t, Options{Hooks: Hooks{Connected: func(c *Client) { clients <- c }}})
+				var log strings.Builder
+				h := bubble(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil)), Hooks: Hooks{Connected: func(c *Client) { clients <- c }}})
 				defer h.stop()
 				k := call{id: "a", keep: true}
 				a, _ := h.connect(V311, k)
@@ -43,9 +45,15 @@ func TestSlowSocket(t *testing.T) {
 				if h.b.Stats().Dropped < 3000 {
 					t.Errorf("%d dropped", h.b.Stats().Dropped)
 				}
+				if n := strings.Count(log.String(), "does not keep up"); n != 1 || h.b.Stats().Slow != 0 {
+					t.Errorf("it was logged %d times, and %d were ended", n, h.b.Stats().Slow)
+				}
 				pass(31 * time.Second)
 				if n := h.b.Stats().Connections; n != 1 {
 					t.Errorf("%d connections", n)
+				}
+				if n := strings.Count(log.String(), "does not read"); n != 1 || h.b.Stats().Slow != 1 {
+					t.Errorf("it was logged %d times, and %d were ended:\n%s", n, h.b.Stats().Slow, &log)
 				}
 				if qos == 0 {
 					return

@@ -72,6 +72,7 @@ type Broker struct {
 	retained *retained
 	arrivals arrivals
 	dropped  atomic.Int64
+	slow     atomic.Int64
 	stopped  atomic.Bool
 	held     atomic.Int64 // bytes of queued messages in memory
 	ctx      context.Context
@@ -242,12 +243,14 @@ func (b *Broker) HasSubscriber(topic string) bool { return topic != "" && b.inde
 // Stats are numbers to show.
 type Stats struct {
 	Connections, Sessions, Subscriptions, Retained int
+	Held                                           int64 // bytes of queued messages in memory
 	Dropped                                        int64 // messages not delivered for want of room or right, since the start
+	Slow                                           int64 // connections ended because their clients did not read, since the start
 }
 
 // Stats returns how much there is.
 func (b *Broker) Stats() Stats {
-	s := Stats{Subscriptions: int(b.index.size.Load()), Dropped: b.dropped.Load()}
+	s := Stats{Subscriptions: int(b.index.size.Load()), Held: b.held.Load(), Dropped: b.dropped.Load(), Slow: b.slow.Load()}
 	b.mu.Lock()
 	s.Connections, s.Sessions = len(b.clients), len(b.sessions)
 	b.mu.Unlock()

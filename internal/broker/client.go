@@ -2,7 +2,9 @@ package broker
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
+	"os"
 	"sync"
 	"time"
 )
@@ -41,6 +43,7 @@ type Client struct {
 	held     []byte // to be written after the answers that are being made
 	reply    []byte // those answers
 	writing  bool   // somebody is writing
+	lagging  bool   // it was logged that messages to it are dropped
 	inWrite  int    // bytes of that
 	ready    bool   // CONNACK is out or in out
 	hold     bool   // what others send goes to held
@@ -83,6 +86,15 @@ func (c *Client) sink() *[]byte {
 		*p = *outs.Get().(*[]byte)
 	}
 	return p
+}
+
+// lag counts a message that its client had no room for. The first one is logged.
+func (c *Client) lag() {
+	c.b.dropped.Add(1)
+	if !c.lagging {
+		c.lagging = true
+		c.b.log.Warn("a client does not keep up; messages to it are dropped", "client", c.ID, "remote", c.Remote, "unwritten", c.pending(), "queued", c.s.bytes)
+	}
 }
 
 // pending is how many bytes wait for the socket.
@@ -165,6 +177,10 @@ func (c *Client) write() {
 		c.s.mu.Lock()
 		c.inWrite = 0
 		if err != nil {
+			if !c.closing && errors.Is(err, os.ErrDeadlineExceeded) {
+				c.b.slow.Add(1)
+				c.b.log.Warn("a client does not read; its connection is ended", "client", c.ID, "remote", c.Remote, "within", c.b.limits.WriteTimeout, "unwritten", len(buf)+c.pending())
+			}
 			c.broken, c.closing = true, true
 			break
 		}
@@ -291,7 +307,9 @@ func (c *Client) Reply(m *Message) {
 	c.replying = true
 	if qos == 0 {
 		o := outgoing{m: m, topic: m.Topic, ids: ids, answer: true}
-		if c.pending() > 2*s.b.limits.Buffer || !c.emit(&o) {
+		if c.pending() > 2*s.b.limits.Buffer {
+			c.lag()
+		} else if !c.emit(&o) {
 			s.b.dropped.Add(1)
 		}
 	} else {

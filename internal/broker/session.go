@@ -100,9 +100,12 @@ func (s *session) give(m *Message, qos byte, retain bool, ids []uint32, via *gro
 	if qos == 0 {
 		if c := s.client; c != nil {
 			o := outgoing{m: m, topic: m.Topic, ids: ids, retain: retain}
-			if c.pending() > s.b.limits.Buffer || !c.rates.room(len(m.Payload), s.b.now()) || !c.emit(&o) {
+			switch {
+			case c.pending() > s.b.limits.Buffer:
+				c.lag()
+			case !c.rates.room(len(m.Payload), s.b.now()) || !c.emit(&o):
 				s.b.dropped.Add(1)
-			} else if wake {
+			case wake:
 				c.wake()
 			}
 		}
@@ -137,7 +140,11 @@ func (s *session) push(e element) bool {
 	l := &s.b.limits
 	for len(s.waiting)+len(s.flying) >= l.Queue || s.bytes+int(e.size) > l.QueueBytes ||
 		s.b.held.Load()+int64(e.size) > int64(l.Held) {
-		s.b.dropped.Add(1)
+		if s.client != nil {
+			s.client.lag()
+		} else {
+			s.b.dropped.Add(1) // of who is away the last ones are kept: nobody need look into that
+		}
 		if len(s.waiting) == 0 {
 			s.forget(&e)
 			return false
