@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"muster/test/process"
@@ -92,4 +93,29 @@ func TestDeviceSDKThrottled(t *testing.T) {
 			deviceSDK(t, node, server.Addrs["mqtts"], func() {}, "MUSTER_MODE="+mode, "MUSTER_CERTS="+certs.dir, "MUSTER_JOB=none", "MUSTER_THROTTLED=1")
 		})
 	}
+}
+
+// TestREADMEDevice does what the README says for the device SDK for JavaScript, but for the port and the directory.
+func TestREADMEDevice(t *testing.T) {
+	t.Parallel()
+	node := need(t, "device SDK")
+	certs := certify(t, "pump1")
+	server := process.Launch(t, append(certs.flags(), "--store", "memory")...)
+	t.Cleanup(func() { server.Stop(t) })
+	cloud := newSDK(t, server.URL, admin)
+	cloud.job(t, "fw-43", cloud.thing(t, "pump1"))
+	cloud.await(t, "pump1", "fw-43", "QUEUED")
+	_, port, err := net.SplitHostPort(server.Addrs["mqtts"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := fenced(readme(t, "and for JavaScript, `npm install aws-iot-device-sdk-v2`", "Their older clients"), "js")
+	ctx, cancel := context.WithTimeout(t.Context(), 6*process.Patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, node, "--input-type=module", "-")
+	cmd.Dir, cmd.Stdin = "js", strings.NewReader(strings.NewReplacer("8883", port, "muster-certs/", certs.dir+"/").Replace(script))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s\n%s", err, script, out)
+	}
+	cloud.await(t, "pump1", "fw-43", "SUCCEEDED")
 }

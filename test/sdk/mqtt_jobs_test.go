@@ -56,9 +56,30 @@ func mqttJob(t *testing.T, cloud sdk, d mqttDial, thing string) {
 	same(t, "its version", started.member(t, "execution.versionNumber"), any(2.0))
 	same(t, "QoS of the answer", started.qos, 1)
 
-	mismatch := device.ask(t, jobs+job+"/update", `{"status":"SUCCEEDED","expectedVersion":"9"}`, "rejected")
-	same(t, "code", mismatch.member(t, "code"), any("VersionMismatch"))
-	same(t, "state", mismatch.member(t, "executionState.status"), any("IN_PROGRESS"))
+	half := device.ask(t, jobs+job+"/update", `{"status":"IN_PROGRESS","statusDetails":{"step":"2"},"expectedVersion":2,"includeJobExecutionState":true}`, "accepted")
+	same(t, "its details", half.member(t, "executionState.statusDetails.step"), any("2"))
+	same(t, "its version", half.member(t, "executionState.versionNumber"), any(3.0))
+
+	for _, c := range []struct{ code, topic, body string }{
+		{"VersionMismatch", job + "/update", `{"status":"SUCCEEDED","expectedVersion":"9"}`},
+		{"InvalidStateTransition", job + "/update", `{"status":"QUEUED"}`},
+		{"InvalidRequest", job + "/update", `{"status":"DONE"}`},
+		{"InvalidRequest", "start-next", `{"stepTimeoutInMinutes":0}`},
+		{"ResourceNotFound", "none/get", ""},
+		{"ResourceNotFound", job + "/get", `{"executionNumber":2}`},
+		{"InvalidTopic", job + "/what", ""},
+		{"InvalidTopic", "notify", ""},
+	} {
+		m := device.ask(t, jobs+c.topic, c.body, "rejected")
+		same(t, "code of "+c.topic+" "+c.body, m.member(t, "code"), any(c.code))
+		if c.code == "VersionMismatch" || c.code == "InvalidStateTransition" {
+			same(t, "state", m.member(t, "executionState.status"), any("IN_PROGRESS"))
+		}
+	}
+	if err := device.publish(jobs+"get", `{"clientToken":`, 1); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "code of what is no JSON", device.await(t, jobs+"get/rejected").member(t, "code"), any("InvalidJson"))
 
 	if err := device.publish(jobs+job+"/update", `{"status":"SUCCEEDED","clientToken":"end","includeJobExecutionState":true}`, 1); err != nil {
 		t.Fatal(err)
@@ -80,8 +101,8 @@ func mqttJob(t *testing.T, cloud sdk, d mqttDial, thing string) {
 	same(t, "next of nothing", nothing.member(t, "execution"), nil)
 	gone := device.ask(t, jobs+job+"/get", "", "rejected")
 	same(t, "code", gone.member(t, "code"), any("TerminalStateReached"))
-	wrong := device.ask(t, jobs+"notify", "", "rejected")
-	same(t, "code", wrong.member(t, "code"), any("InvalidTopic"))
+	again := device.ask(t, jobs+job+"/update", `{"status":"SUCCEEDED"}`, "rejected")
+	same(t, "code", again.member(t, "code"), any("InvalidStateTransition"))
 
 	// The other one has heard the notices and none of the answers.
 	if granted := other.subscribe(t, 1, "done/"+thing); granted[0] != 1 {

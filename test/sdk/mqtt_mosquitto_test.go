@@ -10,7 +10,7 @@ import (
 // TestMosquitto works a job with the command line clients of Mosquitto, over mutual TLS.
 func TestMosquitto(t *testing.T) {
 	t.Parallel()
-	sub, rr := need(t, "mosquitto_sub"), need(t, "mosquitto_rr")
+	sub, pub, rr := need(t, "mosquitto_sub"), need(t, "mosquitto_pub"), need(t, "mosquitto_rr")
 	server, certs, cloud := guarded(t)
 	host, port, err := net.SplitHostPort(server.Addrs["mqtts"])
 	if err != nil {
@@ -39,15 +39,26 @@ func TestMosquitto(t *testing.T) {
 		if out := run(sub, append(lasting, "-C", "1", "-W", "10")...); !strings.Contains(out, `"execution"`) {
 			t.Errorf("notify-next: %s", out)
 		}
-		for _, c := range []struct{ topic, message, says string }{
-			{job + "/get", "", `"status":"QUEUED"`},
-			{job + "/update", `{"status":"SUCCEEDED","clientToken":"c"}`, `"clientToken":"c"`},
-		} {
-			out := run(rr, "-i", "lamp-rr-"+job, "-t", things+c.topic, "-e", things+c.topic+"/accepted", "-m", c.message, "-W", "10")
-			if !strings.Contains(out, c.says) {
-				t.Errorf("%s: %s", c.topic, out)
+		ask := func(topic, answer, message, says string) {
+			t.Helper()
+			out := run(rr, "-i", "lamp-rr-"+job, "-t", things+topic, "-e", things+topic+"/"+answer, "-m", message, "-W", "10")
+			if !strings.Contains(out, says) {
+				t.Errorf("%s: %s", topic, out)
 			}
 		}
+		ask(job+"/get", "accepted", "", `"status":"QUEUED"`)
+		ask("start-next", "accepted", `{"statusDetails":{"step":"download"}}`, `"versionNumber":2`)
+		// Who only publishes never sees the answer; the report counts all the same.
+		run(pub, "-i", "lamp-pub-"+job, "-t", things+job+"/update", "-m", `{"status":"IN_PROGRESS","statusDetails":{"step":"install"},"expectedVersion":2}`)
+		ask(job+"/get", "accepted", "{}", `"statusDetails":{"step":"install"}`)
+		ask(job+"/update", "rejected", `{"status":"SUCCEEDED","expectedVersion":2}`, `"code":"VersionMismatch"`)
+		ask(job+"/update", "rejected", `{"status":"QUEUED"}`, `"code":"InvalidStateTransition"`)
+		ask(job+"/update", "rejected", `{"status":"DONE"}`, `"code":"InvalidRequest"`)
+		ask(job+"/update", "rejected", `{"status":`, `"code":"InvalidJson"`)
+		ask("none/get", "rejected", "", `"code":"ResourceNotFound"`)
+		ask(job+"/what", "rejected", "", `"code":"InvalidTopic"`)
+		ask(job+"/update", "accepted", `{"status":"SUCCEEDED","expectedVersion":3,"clientToken":"c"}`, `"clientToken":"c"`)
+		ask(job+"/get", "rejected", "", `"code":"TerminalStateReached"`)
 		cloud.await(t, "lamp", job, "SUCCEEDED")
 	})
 }
