@@ -192,6 +192,10 @@ func TestPresence(t *testing.T) {
 		{p.Connected, "$aws/events/presence/connected/pump1", `{"clientId":"pump1","timestamp":1573002230757,"eventType":"connected","sessionIdentifier":"a466","principalIdentifier":"abc","ipAddress":"192.0.2.1","versionNumber":3}`},
 		{func() (Publication, bool) { return p.Disconnected(Departure{Reason: "CONNECTION_LOST"}) }, "$aws/events/presence/disconnected/pump1",
 			`{"clientId":"pump1","timestamp":1573002230757,"eventType":"disconnected","sessionIdentifier":"a466","principalIdentifier":"abc","ipAddress":"192.0.2.1","clientInitiatedDisconnect":false,"disconnectReason":"CONNECTION_LOST","versionNumber":3}`},
+		{func() (Publication, bool) { return p.Subscribed([]string{"hall/#"}, true) }, "$aws/events/subscriptions/subscribed/pump1",
+			`{"clientId":"pump1","timestamp":1573002230757,"eventType":"subscribed","sessionIdentifier":"a466","principalIdentifier":"abc","topics":["hall/#"]}`},
+		{func() (Publication, bool) { return p.Subscribed([]string{"hall/#"}, false) }, "$aws/events/subscriptions/unsubscribed/pump1",
+			`{"clientId":"pump1","timestamp":1573002230757,"eventType":"unsubscribed","sessionIdentifier":"a466","principalIdentifier":"abc","topics":["hall/#"]}`},
 	} {
 		if e, ok := c.event(); !ok || e.Topic != c.topic || string(e.Payload) != c.want || e.QoS != 1 {
 			t.Errorf("%v %+v %s", ok, e, e.Payload)

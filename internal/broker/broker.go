@@ -53,6 +53,11 @@ type Hooks struct {
 	Intercept       func(c *Client, m *Message) (handled bool)
 	InterceptPrefix string
 
+	// Subscribed is told of the filters that a client has been granted, Unsubscribed of those that it has given up, in the
+	// client's words: shared ones with $share/group/.
+	Subscribed   func(c *Client, filters []string)
+	Unsubscribed func(c *Client, filters []string)
+
 	// Connected is called before anything is read from the client, Disconnected when it has gone.
 	Connected    func(c *Client)
 	Disconnected func(c *Client, how Ended)

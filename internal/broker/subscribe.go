@@ -69,6 +69,21 @@ func (c *Client) onSubscribe(p []byte) *Refusal {
 			c.sendRetained(w, q.subID)
 		}
 	}
+	if told := b.hooks.Subscribed; told != nil {
+		var granted []string
+		for i, w := range q.filters {
+			switch {
+			case codes[i] >= 0x80:
+			case shares[i] != "":
+				granted = append(granted, sharePrefix+shares[i]+"/"+w.filter)
+			default:
+				granted = append(granted, w.filter)
+			}
+		}
+		if granted != nil {
+			told(c, granted)
+		}
+	}
 	return nil
 }
 
@@ -148,7 +163,7 @@ func (c *Client) onUnsubscribe(p []byte) *Refusal {
 		s.mu.Unlock()
 		return nil
 	}
-	var changed bool
+	var gone []string
 	for i, f := range filters {
 		share, inner, ok := SplitShare(f)
 		switch at := s.find(share, inner); {
@@ -159,11 +174,11 @@ func (c *Client) onUnsubscribe(p []byte) *Refusal {
 		default:
 			// [MQTT-3.10.4-2] [MQTT3-3.10.4-2]: nothing more is added. What is under way is completed [MQTT-3.10.4-3] [MQTT3-3.10.4-3].
 			s.unsubscribe(at)
-			changed = true
+			gone = append(gone, f)
 		}
 	}
 	var kept *batch
-	if changed && s.stores() {
+	if gone != nil && s.stores() {
 		kept = c.b.journal.put(sessionKey(s.id), entry{value: s.record()}, true)
 	}
 	s.mu.Unlock()
@@ -181,5 +196,8 @@ func (c *Client) onUnsubscribe(p []byte) *Refusal {
 		*p = appendCodes(*p, tUnsuback, c.Version, id, codes)
 	}
 	s.mu.Unlock()
+	if told := c.b.hooks.Unsubscribed; told != nil && gone != nil {
+		told(c, gone)
+	}
 	return nil
 }

@@ -114,6 +114,8 @@ func (s *Server) newMQTT(c Config) (*mqtt, error) {
 		Hooks: broker.Hooks{
 			Connect: m.connect, Publish: m.mayPublish, Subscribe: m.maySubscribe, Deliver: m.mayGet,
 			Intercept: m.intercept, InterceptPrefix: thingsTopics, Connected: m.connected, Disconnected: m.disconnected,
+			Subscribed:   func(c *broker.Client, filters []string) { m.tellSubscriptions(c, filters, true) },
+			Unsubscribed: func(c *broker.Client, filters []string) { m.tellSubscriptions(c, filters, false) },
 		},
 	})
 	if several && err == nil {
@@ -344,9 +346,27 @@ func (m *mqtt) tellPresence(c *broker.Client, what string, d *awsapi.Departure) 
 	if !m.broker.HasSubscriber(eventsTopics + "/presence/" + what + "/" + c.ID) {
 		return
 	}
+	about := m.presence(c)
+	about.Version = m.nextVersion(about.At)
+	event, ok := about.Connected()
+	if d != nil {
+		event, ok = about.Disconnected(*d)
+	}
+	m.tell(event, ok)
+}
+
+func (m *mqtt) tellSubscriptions(c *broker.Client, filters []string, up bool) {
+	what := map[bool]string{true: "subscribed", false: "unsubscribed"}[up]
+	if m.broker.HasSubscriber(eventsTopics + "/subscriptions/" + what + "/" + c.ID) {
+		event, ok := m.presence(c).Subscribed(filters, up)
+		m.tell(event, ok)
+	}
+}
+
+// presence is what events say of a client.
+func (m *mqtt) presence(c *broker.Client) awsapi.Presence {
 	p := c.Identity.(*peer)
-	at := m.now().UnixMilli()
-	about := awsapi.Presence{ClientID: c.ID, At: at, Session: p.session, Principal: "anonymous", Version: m.nextVersion(at)}
+	about := awsapi.Presence{ClientID: c.ID, At: m.now().UnixMilli(), Session: p.session, Principal: "anonymous"}
 	switch {
 	case p.thing != "":
 		about.Principal = p.print.String()
@@ -356,10 +376,11 @@ func (m *mqtt) tellPresence(c *broker.Client, what string, d *awsapi.Departure) 
 	if host, _, err := net.SplitHostPort(c.Remote.String()); err == nil {
 		about.IP = host
 	}
-	event, ok := about.Connected()
-	if d != nil {
-		event, ok = about.Disconnected(*d)
-	}
+	return about
+}
+
+// tell publishes an event of the door's own.
+func (m *mqtt) tell(event awsapi.Publication, ok bool) {
 	if !ok {
 		return
 	}

@@ -114,10 +114,19 @@ func TestMovedClockHasTold(t *testing.T) {
 
 func TestPresence(t *testing.T) {
 	s := start(t, Config{HTTP: "127.0.0.1:0", MQTT: "127.0.0.1:0"})
-	watcher := mustCall(t, s.Addrs()["mqtt"], "watcher", nil, "$aws/events/presence/#")
+	watcher := mustCall(t, s.Addrs()["mqtt"], "watcher", nil, "$aws/events/presence/#", "$aws/events/subscriptions/#")
 	lamp := mustCall(t, s.Addrs()["mqtt"], "lamp", nil)
 	if p := watcher.await(t, "$aws/events/presence/connected/lamp"); !strings.Contains(string(p.Payload), `"ipAddress":"127.0.0.1"`) {
 		t.Errorf("connected: %s", p.Payload)
+	}
+	ask := &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: "hall/#", QoS: 1}, {Topic: "$share/g/hall/+", QoS: 1}, {Topic: "#/wrong", QoS: 1}}}
+	_, _ = lamp.Subscribe(t.Context(), ask) // of which one is refused
+	if p := watcher.await(t, "$aws/events/subscriptions/subscribed/lamp"); !strings.Contains(string(p.Payload), `"topics":["hall/#","$share/g/hall/+"]`) {
+		t.Errorf("subscribed: %s", p.Payload)
+	}
+	_, _ = lamp.Unsubscribe(t.Context(), &paho.Unsubscribe{Topics: []string{"$share/g/hall/+", "never/subscribed"}})
+	if p := watcher.await(t, "$aws/events/subscriptions/unsubscribed/lamp"); !strings.Contains(string(p.Payload), `"topics":["$share/g/hall/+"]`) {
+		t.Errorf("unsubscribed: %s", p.Payload)
 	}
 	_ = lamp.Disconnect(&paho.Disconnect{})
 	if p := watcher.await(t, "$aws/events/presence/disconnected/lamp"); !strings.Contains(string(p.Payload), `"clientInitiatedDisconnect":true`) {
