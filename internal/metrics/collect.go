@@ -82,6 +82,7 @@ var (
 	subscriptions = describe("mqtt_subscriptions", "MQTT subscriptions.")
 	retained      = describe("mqtt_retained_messages", "Retained messages.")
 	dropped       = describe("mqtt_messages_dropped_total", "Messages not delivered for want of room or right.")
+	slow          = describe("mqtt_slow_clients_total", "Connections ended because their clients did not read.")
 
 	deadlines = describe("deadlines_total", "What fell due and was worked on, in whole or a slice.", "kind")
 	due       = describe("deadlines_due", "What is due and not done yet, as far as one look goes (512).")
@@ -145,6 +146,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		out.gauge(subscriptions, float64(b.Subscriptions))
 		out.gauge(retained, float64(b.Retained))
 		out.counter(dropped, uint64(b.Dropped))
+		out.counter(slow, uint64(b.Slow))
 	}
 
 	open, cut := c.Streams()
