@@ -52,10 +52,14 @@ var rooms = map[string]struct {
 	// Nobody else knows Prometheus, or OpenTelemetry: the rooms count, these show.
 	"internal/metrics": {may: []string{"std", "muster", "muster/internal/", "github.com/prometheus/client_golang/"}, refuses: []string{"os", "database/sql"}},
 	"internal/trace":   {may: []string{"std", "muster/internal/", "go.opentelemetry.io/otel/"}, refuses: []string{"os", "database/sql"}},
+	// What plays devices is a client like any other; it borrows the broker's packets, and the rules to say what must come out.
+	"internal/fleet":   {may: []string{"std", "muster", "muster/internal/broker", "github.com/aws/"}, refuses: []string{"database/sql"}},
+	"internal/screen":  {may: []string{"std", "golang.org/x/term"}, refuses: []string{"net", "database/sql"}},
+	"internal/operate": {may: []string{"std", "github.com/aws/", "go.yaml.in/yaml/"}, refuses: []string{"database/sql"}},
 
 	"internal/server": {may: []string{"std", "muster", "muster/internal/", "github.com/google/uuid", "github.com/coder/websocket", "golang.org/x/time/rate"}},
 	"mustertest":      {may: []string{"std", "muster/internal/server", "github.com/aws/aws-sdk-go-v2/aws"}},
-	"cmd/muster":      {may: []string{"std", "muster", "muster/internal/server", "github.com/alecthomas/kong", "github.com/aws/"}},
+	"cmd/muster":      {may: []string{"std", "muster", "muster/internal/server", "muster/internal/fleet", "muster/internal/operate", "muster/internal/screen", "github.com/alecthomas/kong", "github.com/aws/", "golang.org/x/term"}},
 
 	// What measures may reach inside; what plays the client may not.
 	"test/bench":    {may: []string{"std", "muster", "muster/internal/", "muster/test/device", "github.com/"}},
@@ -84,6 +88,11 @@ var strays = []struct {
 		"cmd/muster/cert.go":        "certificates live by real time",
 		"internal/broker":           "keep-alives and sessions live by real time",
 		"internal/store/pgstore":    "whether another node is alive is measured in real time",
+		"internal/fleet":            "devices live by real time",
+		"internal/screen":           "what is shown moves in real time",
+		"internal/operate":          "rates of what is watched are by real time",
+		"cmd/muster/demo.go":        "it moves the demo's clock",
+		"cmd/muster/watch.go":       "rates of what is watched are by real time",
 		"test":                      "measures and waits for processes",
 	}},
 	{"waits without anybody being able to wake it", "time", []string{"Sleep"}, map[string]string{

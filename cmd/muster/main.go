@@ -21,16 +21,20 @@ import (
 )
 
 type cli struct {
-	Serve   serveCmd   `cmd:"" help:"Run the service."`
-	Import  importCmd  `cmd:"" help:"Take things, types, groups and memberships in bulk, as JSON lines."`
-	Backup  backupCmd  `cmd:"" help:"Copy a store, also while a server uses it."`
-	Cert    certCmd    `cmd:"" help:"Make certificates for trying out TLS and devices that show who they are."`
-	Check   checkCmd   `cmd:"" help:"Verify the store of a stopped server."`
-	DryRun  dryRunCmd  `cmd:"" name:"dry-run" help:"Tell what a job would come to, without creating it."`
-	Explain explainCmd `cmd:"" help:"Tell why a job does not move."`
-	Job     jobCmd     `cmd:"" help:"Hold a job, resume it, or try again what failed in it."`
-	Ready   readyCmd   `cmd:"" help:"Ask a running server whether it can take requests."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve    serveCmd    `cmd:"" help:"Run the service."`
+	Apply    applyCmd    `cmd:"" help:"Make jobs, templates and groups as a file says, after showing the plan."`
+	Import   importCmd   `cmd:"" help:"Take things, types, groups and memberships in bulk, as JSON lines."`
+	Backup   backupCmd   `cmd:"" help:"Copy a store, also while a server uses it."`
+	Cert     certCmd     `cmd:"" help:"Make certificates for trying out TLS and devices that show who they are."`
+	Check    checkCmd    `cmd:"" help:"Verify the store of a stopped server."`
+	Demo     demoCmd     `cmd:"" help:"See it move: a server, a thousand devices, a firmware job. Start here."`
+	DryRun   dryRunCmd   `cmd:"" name:"dry-run" help:"Tell what a job would come to, without creating it."`
+	Explain  explainCmd  `cmd:"" help:"Tell why a job does not move."`
+	Job      jobCmd      `cmd:"" help:"Hold a job, resume it, or try again what failed in it."`
+	Ready    readyCmd    `cmd:"" help:"Ask a running server whether it can take requests."`
+	Simulate simulateCmd `cmd:"" help:"Play a fleet of devices, and hold what comes out against its seed."`
+	Watch    watchCmd    `cmd:"" help:"Follow a job to its end, of any service."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 
 // A world is what a command may touch.

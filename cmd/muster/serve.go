@@ -32,6 +32,8 @@ var groups = []kong.Group{
 	{Key: "documents", Title: "Where job documents come from:"},
 	{Key: "log", Title: "What to tell:"},
 	{Key: "sign", Title: "How to sign, for a server that asks for it:"},
+	{Key: "plan", Title: "What devices do:"},
+	{Key: "wire", Title: "How devices connect:"},
 }
 
 type serveCmd struct {
