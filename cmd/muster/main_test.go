@@ -22,7 +22,8 @@ func TestMistakesAreOneSentence(t *testing.T) {
 		args string
 		says string
 	}{
-		{"serve --store postgres://db", "not in this version"},
+		{"serve --http 0 --store postgres://127.0.0.1:1/db", "does not answer"},
+		{"serve --http 0 --store postgres://127.0.0.1:x/db", "cannot be read"},
 		{"serve --http 0.0.0.0:0 --store memory", "--insecure"},
 		{"serve --http= --mqtt=", "nothing to listen on"},
 		{"serve --https 0", "--tls-cert"},
