@@ -3,7 +3,6 @@ package pgstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -108,7 +107,7 @@ func (s *Store) listenOnce() error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close(context.Background()) }()
+	defer drop(conn)
 	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
 		return err
 	}
@@ -187,19 +186,9 @@ func (s *Store) Feed(ctx context.Context, after muster.Place, limit int) ([]must
 	if err != nil || limit < 1 {
 		return nil, err
 	}
-	if s.stopping.Load() {
-		return nil, errClosed
-	}
 	writers, seqs := make([]int32, 0, len(at)), make([]int64, 0, len(at))
 	for w, n := range at {
 		writers, seqs = append(writers, w), append(seqs, n)
-	}
-	got, err := s.pool.Query(ctx, `SELECT f.writer, f.seq, f.moment, f.at, f.facts, w.trimmed
-		FROM writer w LEFT JOIN unnest($1::integer[], $2::bigint[]) c(writer, seq) ON c.writer = w.id
-		CROSS JOIN LATERAL (SELECT * FROM feed WHERE writer = w.id AND seq > coalesce(c.seq, 0) ORDER BY seq LIMIT $3) f`, writers, seqs, limit)
-	if err != nil {
-		_, err = s.unreadable(ctx, err)
-		return nil, err
 	}
 	type placed struct {
 		muster.Entry
@@ -209,32 +198,40 @@ func (s *Store) Feed(ctx context.Context, after muster.Place, limit int) ([]must
 	count := map[uint32]int{}
 	last := map[uint32]int64{}
 	missed := map[uint32]bool{}
-	for got.Next() {
-		var writer int32
-		var seq, moment, when, trimmed int64
-		var facts []byte
-		if err := got.Scan(&writer, &seq, &moment, &when, &facts, &trimmed); err != nil {
-			got.Close()
-			return nil, err
+	err = s.look(ctx, func(ctx context.Context) error {
+		got, err := s.pool.Query(ctx, selectFeed, writers, seqs, limit)
+		if err != nil {
+			return err
 		}
-		e := placed{muster.Entry{Writer: uint32(writer), Seq: uint64(seq), At: muster.Time(when)}, moment}
-		var ok bool
-		if e.Facts, ok = decodeFacts(facts); !ok {
-			got.Close()
-			return nil, muster.Errorf(muster.Internal, "entry %d:%d of the feed does not decode", writer, seq)
+		defer got.Close()
+		all = all[:0]
+		clear(count)
+		clear(last)
+		clear(missed)
+		for got.Next() {
+			var writer int32
+			var seq, moment, when, trimmed int64
+			var facts []byte
+			if err := got.Scan(&writer, &seq, &moment, &when, &facts, &trimmed); err != nil {
+				return err
+			}
+			e := placed{muster.Entry{Writer: uint32(writer), Seq: uint64(seq), At: muster.Time(when)}, moment}
+			var ok bool
+			if e.Facts, ok = decodeFacts(facts); !ok {
+				return muster.Errorf(muster.Internal, "entry %d:%d of the feed does not decode", writer, seq)
+			}
+			if after != "" && trimmed > at[writer] && !missed[e.Writer] {
+				e.Missed, missed[e.Writer] = true, true
+			}
+			all = append(all, e)
+			count[e.Writer]++
+			last[e.Writer] = max(last[e.Writer], moment)
 		}
-		if after != "" && trimmed > at[writer] && !missed[e.Writer] {
-			e.Missed, missed[e.Writer] = true, true
-		}
-		all = append(all, e)
-		count[e.Writer]++
-		last[e.Writer] = max(last[e.Writer], moment)
-	}
-	if err := got.Err(); err != nil {
-		_, err = s.unreadable(ctx, err)
+		return got.Err()
+	})
+	if err != nil {
 		return nil, err
 	}
-	s.well()
 	bound := int64(math.MaxInt64)
 	for w, n := range count {
 		if n >= limit {
@@ -265,25 +262,31 @@ func (s *Store) Feed(ctx context.Context, after muster.Place, limit int) ([]must
 	return out, nil
 }
 
+const selectFeed = `SELECT f.writer, f.seq, f.moment, f.at, f.facts, w.trimmed
+	FROM writer w LEFT JOIN unnest($1::integer[], $2::bigint[]) c(writer, seq) ON c.writer = w.id
+	CROSS JOIN LATERAL (SELECT * FROM feed WHERE writer = w.id AND seq > coalesce(c.seq, 0) ORDER BY seq LIMIT $3) f`
+
 // FeedEnd is how far all streams go.
 func (s *Store) FeedEnd(ctx context.Context) (muster.Place, error) {
-	got, err := s.pool.Query(ctx, `SELECT w.id, f.seq FROM writer w CROSS JOIN LATERAL (SELECT seq FROM feed WHERE writer = w.id ORDER BY seq DESC LIMIT 1) f`)
-	if err != nil {
-		_, err = s.unreadable(ctx, err)
-		return "", err
-	}
 	at := cursor{}
-	for got.Next() {
-		var writer int32
-		var seq int64
-		if err := got.Scan(&writer, &seq); err != nil {
-			got.Close()
-			return "", err
+	err := s.look(ctx, func(ctx context.Context) error {
+		got, err := s.pool.Query(ctx, `SELECT w.id, f.seq FROM writer w CROSS JOIN LATERAL (SELECT seq FROM feed WHERE writer = w.id ORDER BY seq DESC LIMIT 1) f`)
+		if err != nil {
+			return err
 		}
-		at[writer] = seq
-	}
-	if err := got.Err(); err != nil {
-		_, err = s.unreadable(ctx, err)
+		defer got.Close()
+		clear(at)
+		for got.Next() {
+			var writer int32
+			var seq int64
+			if err := got.Scan(&writer, &seq); err != nil {
+				return err
+			}
+			at[writer] = seq
+		}
+		return got.Err()
+	})
+	if err != nil {
 		return "", err
 	}
 	return at.place(), nil
@@ -315,18 +318,64 @@ func (s *Store) trim() {
 }
 
 func (s *Store) tidy(ctx context.Context) error {
+	if err := s.gather(ctx); err != nil {
+		return err
+	}
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		before := s.now().Add(-s.opts.FeedKept).UnixMilli()
-		if _, err := tx.Exec(ctx, `UPDATE writer w SET trimmed = greatest(w.trimmed, f.seq) FROM (SELECT writer, max(seq) seq FROM feed WHERE kept < $1 GROUP BY writer) f WHERE f.writer = w.id`, before); err != nil {
-			return fmt.Errorf("trim: %w", err)
+		for _, step := range []struct {
+			sql  string
+			args []any
+		}{
+			{`UPDATE writer w SET trimmed = greatest(w.trimmed, f.seq) FROM (SELECT writer, max(seq) seq FROM feed WHERE kept < $1 GROUP BY writer) f WHERE f.writer = w.id`, []any{before}},
+			{`DELETE FROM feed f USING writer w WHERE w.id = f.writer AND f.seq <= w.trimmed`, nil},
+			{`DELETE FROM writer w WHERE w.fenced AND NOT EXISTS (SELECT 1 FROM feed WHERE writer = w.id) AND NOT EXISTS (SELECT 1 FROM sums WHERE writer = w.id)`, nil},
+			{`DELETE FROM node n WHERE n.ended AND NOT EXISTS (SELECT 1 FROM writer WHERE node = n.id)`, nil},
+		} {
+			if _, err := tx.Exec(ctx, step.sql, step.args...); err != nil {
+				return err
+			}
 		}
-		if _, err := tx.Exec(ctx, `DELETE FROM feed f USING writer w WHERE w.id = f.writer AND f.seq <= w.trimmed`); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, `DELETE FROM writer w WHERE w.fenced AND w.id <> 0 AND NOT EXISTS (SELECT 1 FROM feed WHERE writer = w.id) AND NOT EXISTS (SELECT 1 FROM sums WHERE writer = w.id)`); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, `DELETE FROM node n WHERE n.ended AND NOT EXISTS (SELECT 1 FROM writer WHERE node = n.id)`)
-		return err
+		return nil
 	})
 }
+
+// gatheredAtOnce is of how many jobs counters are brought together in one transaction.
+const gatheredAtOnce = 64
+
+// gather adds the counters of writers that are no more to those of writer 0, which is nobody's. A job is held meanwhile, so that it is
+// not deleted; a reader sees all of it or nothing.
+func (s *Store) gather(ctx context.Context) error {
+	for more := true; more; {
+		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			got, err := tx.Query(ctx, `SELECT id FROM job WHERE id IN (SELECT s.job FROM sums s JOIN writer w ON w.id = s.writer WHERE w.fenced LIMIT $1) ORDER BY id FOR SHARE`, gatheredAtOnce)
+			if err != nil {
+				return err
+			}
+			ids, err := pgx.CollectRows(got, pgx.RowTo[string])
+			more = len(ids) > 0
+			if err != nil || !more {
+				return err
+			}
+			_, err = tx.Exec(ctx, gatherSums, ids)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var gatherSums = func() string {
+	var columns, totals, adds []string
+	for _, name := range sumColumns {
+		columns = append(columns, name)
+		totals = append(totals, "sum("+name+")")
+		adds = append(adds, name+" = s."+name+" + excluded."+name)
+	}
+	list := strings.Join(columns, ", ")
+	return `WITH gone AS (DELETE FROM sums USING writer w WHERE w.id = sums.writer AND w.fenced AND sums.job = ANY($1::text[]) RETURNING sums.*)
+		INSERT INTO sums AS s (job, writer, ` + list + `) SELECT job, 0, ` + strings.Join(totals, ", ") + ` FROM gone GROUP BY job ORDER BY job
+		ON CONFLICT (job, writer) DO UPDATE SET ` + strings.Join(adds, ", ")
+}()

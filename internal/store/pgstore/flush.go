@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"cmp"
 	"encoding/json"
 	"hash/fnv"
 	"slices"
@@ -143,7 +144,10 @@ func (t *tx) thingStatements(l *layer, b *pgx.Batch) {
 	var ords, changedOrds []int64
 	var data, changedData [][]byte
 	var gone []string
-	for name, k := range l.things {
+	// In the order of names: two transactions that make the same things must not wait for each other in turn.
+	for _, text := range sortedNames(l.things) {
+		name := muster.ThingName(text)
+		k := l.things[name]
 		switch {
 		case !k.ok:
 			gone = append(gone, string(name))
@@ -156,7 +160,8 @@ func (t *tx) thingStatements(l *layer, b *pgx.Batch) {
 		}
 	}
 	// A thing that is not registered has a row to hold when something of it is kept.
-	for name := range l.queues {
+	for _, text := range sortedNames(l.queues) {
+		name := muster.ThingName(text)
 		if _, registered := l.things[name]; !registered && !t.present[name] {
 			names, types, ords, data = append(names, string(name)), append(types, ""), append(ords, 0), append(data, nil)
 			t.present[name] = true
@@ -252,7 +257,16 @@ func (t *tx) executionStatements(l *layer, b *pgx.Batch) {
 		subjects     []string
 		cursors      [][]byte
 	}
-	for key, k := range l.deadlines {
+	// Deadlines are nobody's to hold, so here too the order matters.
+	keys := make([]deadlineKey, 0, len(l.deadlines))
+	for key := range l.deadlines {
+		keys = append(keys, key)
+	}
+	slices.SortFunc(keys, func(a, b deadlineKey) int {
+		return cmp.Or(cmp.Compare(a.due, b.due), cmp.Compare(a.kind, b.kind), cmp.Compare(a.subject, b.subject))
+	})
+	for _, key := range keys {
+		k := l.deadlines[key]
 		to := &drops
 		if k.ok {
 			to = &puts
@@ -271,20 +285,17 @@ func (t *tx) executionStatements(l *layer, b *pgx.Batch) {
 	}
 }
 
+// sumColumns are the counters of a job: its executions by status, then its things by that of their latest attempt.
+var sumColumns = []string{"c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8"}
+
 // addSums adds to the row of a job that is this writer's own: no two writers ever wait for each other at it.
 var addSums = func() string {
-	var columns, values, adds []string
-	for _, c := range []string{"c", "t"} {
-		for i := '1'; i <= '8'; i++ {
-			name := c + string(i)
-			columns = append(columns, name)
-			adds = append(adds, name+" = s."+name+" + excluded."+name)
-		}
-	}
-	for i := range columns {
+	var values, adds []string
+	for i, name := range sumColumns {
+		adds = append(adds, name+" = s."+name+" + excluded."+name)
 		values = append(values, "$"+strconv.Itoa(i+3))
 	}
-	return `INSERT INTO sums AS s (job, writer, ` + strings.Join(columns, ", ") + `) VALUES ($1, $2, ` + strings.Join(values, ", ") + `)
+	return `INSERT INTO sums AS s (job, writer, ` + strings.Join(sumColumns, ", ") + `) VALUES ($1, $2, ` + strings.Join(values, ", ") + `)
 		ON CONFLICT (job, writer) DO UPDATE SET ` + strings.Join(adds, ", ")
 }()
 
@@ -311,8 +322,8 @@ func (t *tx) rowStatements(l *layer, b *pgx.Batch) {
 		}
 	}
 	var names, values, gone [][]byte
-	for name, k := range l.settings {
-		if k.ok {
+	for _, name := range sortedNames(l.settings) {
+		if k := l.settings[name]; k.ok {
 			names, values = append(names, []byte(name)), append(values, []byte(k.row))
 		} else {
 			gone = append(gone, []byte(name))

@@ -60,6 +60,31 @@ func (l *locks) keys(on store.Keys) {
 	}
 }
 
+// A run is rows that follow on each other in the order of names and are to be held in the same way.
+type run struct {
+	names  []string
+	change bool
+}
+
+func (r run) mode() string {
+	if r.change {
+		return "UPDATE"
+	}
+	return "SHARE"
+}
+
+// runs are the rows in the order of names, whichever way each is held: first one kind and then the other would be another order.
+func runs[K ~string](m map[K]bool) (all []run) {
+	for _, name := range sortedNames(m) {
+		if change := m[K(name)]; len(all) == 0 || all[len(all)-1].change != change {
+			all = append(all, run{change: change})
+		}
+		last := &all[len(all)-1]
+		last.names = append(last.names, name)
+	}
+	return all
+}
+
 func sortedNames[K ~string, V any](m map[K]V) []string {
 	out := make([]string, 0, len(m))
 	for k := range m {

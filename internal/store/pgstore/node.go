@@ -81,13 +81,26 @@ func (s *Store) mine(writer int32) {
 	s.own[writer] = true
 }
 
-// enter puts this node into the table.
-func (s *Store) enter(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, `INSERT INTO node (id, manual, aside) VALUES ($1, $2, $3)`, s.node(), s.opts.Manual, s.opts.Aside)
-	return err
+// enter puts this node into the table, once under each name: one that was there and is not has been taken for dead.
+func (s *Store) enter(ctx context.Context, conn *pgx.Conn, me string) error {
+	s.mu.Lock()
+	been := s.known == me
+	s.mu.Unlock()
+	if been {
+		return errFenced
+	}
+	if _, err := conn.Exec(ctx, `INSERT INTO node (id, manual, aside) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, me, s.opts.Manual, s.opts.Aside); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.self == me {
+		s.known = me
+	}
+	return nil
 }
 
-// rejoin takes another name after this node was taken for dead.
+// rejoin takes another name after this node was taken for dead. It enters under it where there is a connection to do it on.
 func (s *Store) rejoin(as string) {
 	s.mu.Lock()
 	if s.self != as { // done already
@@ -98,16 +111,6 @@ func (s *Store) rejoin(as string) {
 	s.mu.Unlock()
 	s.log.Warn("another node has taken this one for dead; it goes on under another name", "node", s.node())
 	s.leases.set(nil)
-	ctx, cancel := context.WithTimeout(s.life, patience)
-	defer cancel()
-	conn, err := s.connect(ctx)
-	if err == nil {
-		err = s.enter(ctx, conn)
-		_ = conn.Close(ctx)
-	}
-	if err != nil {
-		s.broken(err)
-	}
 	select {
 	case s.lost <- struct{}{}:
 	default:
@@ -138,7 +141,7 @@ func bury(ctx context.Context, conn *pgx.Conn, node string) error {
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	for _, statement := range []string{`UPDATE node SET ended = true WHERE id = $1`, `UPDATE writer SET fenced = true WHERE node = $1 AND NOT fenced`,
-		`UPDATE lease SET node = '' WHERE node = $1`} {
+		`SELECT 1 FROM lease WHERE node = $1 ORDER BY part FOR UPDATE`, `UPDATE lease SET node = '' WHERE node = $1`} {
 		if _, err := tx.Exec(ctx, statement, node); err != nil {
 			return err
 		}
@@ -158,21 +161,33 @@ func (s *Store) beat() {
 	ticker := time.NewTicker(s.opts.Patience / 6)
 	defer ticker.Stop()
 	var conn *pgx.Conn
+	var as string // whose name it has
 	defer func() {
 		if conn != nil {
-			_ = conn.Close(context.Background())
+			drop(conn)
 		}
 	}()
+	looked := s.now()
 	for {
 		select {
 		case <-s.closing:
 			return
 		case <-ticker.C:
 		}
+		if conn != nil && as != s.node() {
+			drop(conn)
+			conn = nil
+		}
+		if now := s.now(); now.Sub(looked) > s.opts.Patience/2 { // who was stopped, or slow, does not know who has beaten meanwhile
+			clear(seen)
+		}
+		looked = s.now()
 		ctx, cancel := context.WithTimeout(s.life, s.opts.Patience)
 		err := func() (err error) {
 			if conn == nil || conn.IsClosed() {
+				as = s.node()
 				if conn, err = s.connect(ctx); err != nil {
+					conn = nil
 					return err
 				}
 			}
@@ -185,7 +200,7 @@ func (s *Store) beat() {
 		if err != nil && !s.stopping.Load() {
 			s.log.Warn("the other nodes cannot be seen", "error", err)
 			if conn != nil {
-				_ = conn.Close(context.Background())
+				drop(conn)
 				conn = nil
 			}
 			clear(seen) // who could not be watched may have lived
@@ -206,11 +221,20 @@ func (s *Store) watch(ctx context.Context, conn *pgx.Conn, seen map[string]sight
 		return err
 	}
 	if tag.RowsAffected() == 0 {
-		s.rejoin(me)
+		switch err := s.enter(ctx, conn, me); {
+		case errors.Is(err, errFenced):
+			s.rejoin(me)
+			if err := s.enter(ctx, conn, s.node()); err != nil && !errors.Is(err, errFenced) {
+				return err
+			}
+		case err != nil:
+			return err
+		}
 		return nil
 	}
-	// One that has no connection at all is dead sooner.
-	got, err := conn.Query(ctx, `SELECT n.id, n.beat, EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.application_name = 'muster/' || n.id) FROM node n WHERE NOT n.ended`)
+	// One that has no connection at all is dead sooner, where connections can be seen.
+	got, err := conn.Query(ctx, `SELECT n.id, n.beat, EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.application_name = $1 || n.id)
+		OR NOT EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.application_name = $1 || $2::text) FROM node n WHERE NOT n.ended`, signature, me)
 	if err != nil {
 		return err
 	}
@@ -243,6 +267,8 @@ func (s *Store) watch(ctx context.Context, conn *pgx.Conn, seen map[string]sight
 	s.leases.seen(slices.Collect(maps.Keys(alive)))
 	for _, id := range silent {
 		s.log.Warn("a node has been silent for too long; its work is taken over", "node", id)
+		// What it has under way ends now; where it cannot be ended, it does when the server finds it idle.
+		_, _ = conn.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1 || $2::text`, signature, id)
 		if err := bury(ctx, conn, id); err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package pgstore
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -243,7 +242,7 @@ func scanExecution(got pgx.Rows) (e muster.Execution, err error) {
 func decodeExecution(thing, job string, number int64, data []byte) (muster.Execution, error) {
 	e := muster.Execution{Thing: muster.ThingName(thing), Job: muster.JobID(job), Number: number}
 	if !codec.DecodeExecution(data, &e) {
-		return e, fmt.Errorf("execution %d of job %s on thing %s does not decode", number, job, thing)
+		return e, muster.Errorf(muster.Internal, "execution %d of job %s on thing %s does not decode", number, job, thing)
 	}
 	return e, nil
 }
@@ -516,7 +515,7 @@ func decodeThing(v []byte, name muster.ThingName) (t muster.Thing, err error) {
 	t.BillingGroup = d.Text()
 	t.Attributes = muster.Pairs(d.B)
 	if d.Bad || !t.Attributes.Valid() {
-		return t, fmt.Errorf("the row of thing %s does not decode", name)
+		return t, muster.Errorf(muster.Internal, "the row of thing %s does not decode", name)
 	}
 	return t, nil
 }

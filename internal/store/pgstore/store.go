@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,6 +75,7 @@ type Store struct {
 	mu     sync.Mutex
 	failed error          // why the database does not answer
 	self   string         // this node
+	known  string         // the name under which it has entered the table of nodes
 	own    map[int32]bool // numbers of its writers
 	lost   chan struct{}  // told when the node was taken for dead
 }
@@ -107,15 +109,23 @@ func Open(o Options) (_ *Store, err error) {
 	s.life, s.end = context.WithCancel(context.Background())
 	s.feeds.init()
 	params := pc.ConnConfig.RuntimeParams
-	params["application_name"] = "muster/" + s.self
 	// A node that is stopped in the middle of a transaction must not hold up the others.
-	params["idle_in_transaction_session_timeout"] = "10000"
-	params["lock_timeout"] = "10000"
-	params["statement_timeout"] = "60000"
+	params["idle_in_transaction_session_timeout"] = milliseconds(max(o.Patience, time.Second))
+	params["lock_timeout"] = milliseconds(patience)
+	params["statement_timeout"] = milliseconds(2 * transactionTime)
+	if pc.ConnConfig.ConnectTimeout == 0 {
+		pc.ConnConfig.ConnectTimeout = connectTime
+	}
 	pc.ConnConfig.ConnectTimeout = min(max(pc.ConnConfig.ConnectTimeout, time.Second), patience)
+	pc.ConnConfig.DialFunc = dial
 	s.config = pc.ConnConfig.Copy()
 	pc.MaxConns = int32(o.Readers)
 	pc.MinConns = 0
+	pc.PingTimeout = connectTime
+	pc.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		s.sign(c)
+		return nil
+	}
 	if s.pool, err = pgxpool.NewWithConfig(s.life, pc); err != nil {
 		return nil, err
 	}
@@ -156,11 +166,11 @@ func (s *Store) join() error {
 	if err != nil {
 		return &muster.Error{Kind: muster.Unavailable, Message: "The database does not answer", Cause: err}
 	}
-	defer func() { _ = conn.Close(context.Background()) }()
+	defer drop(conn)
 	if err := migrate(ctx, conn); err != nil {
 		return err
 	}
-	if err := s.enter(ctx, conn); err != nil {
+	if err := s.enter(ctx, conn, s.node()); err != nil {
 		return err
 	}
 	// A node with a clock that is moved by hand waits for the one before it to be found dead, if it is.
@@ -182,8 +192,24 @@ func (s *Store) join() error {
 }
 
 func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
-	return pgx.ConnectConfig(ctx, s.config.Copy())
+	config := s.config.Copy()
+	s.sign(config)
+	return pgx.ConnectConfig(ctx, config)
 }
+
+// sign puts the name of this node on a connection.
+func (s *Store) sign(c *pgx.ConnConfig) { c.RuntimeParams["application_name"] = signature + s.node() }
+
+const signature = "muster/"
+
+// drop closes a connection, whatever state it is in.
+func drop(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = conn.Close(ctx)
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 // Update gives fn to the worker for its first thing, or, if it is about other rows, to one that runs it alone.
 func (s *Store) Update(ctx context.Context, on store.Keys, fn func(store.Tx) error) error {
@@ -204,12 +230,22 @@ func (s *Store) Update(ctx context.Context, on store.Keys, fn func(store.Tx) err
 
 // View runs fn on a snapshot of what is committed.
 func (s *Store) View(ctx context.Context, fn func(store.Reader) error) error {
+	return s.look(ctx, func(ctx context.Context) error { return s.view(ctx, fn) })
+}
+
+// look tries a read until the database answers or patience has run out.
+func (s *Store) look(ctx context.Context, read func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	start := s.now()
 	for {
-		again, err := s.view(ctx, fn)
+		if s.stopping.Load() {
+			return errClosed
+		}
+		bounded, cancel := context.WithTimeout(ctx, readTime)
+		again, err := s.unreadable(ctx, read(bounded))
+		cancel()
 		if !again || s.now().Sub(start) > patience || s.stopping.Load() || ctx.Err() != nil {
 			return err
 		}
@@ -222,34 +258,43 @@ func (s *Store) View(ctx context.Context, fn func(store.Reader) error) error {
 	}
 }
 
-func (s *Store) view(ctx context.Context, fn func(store.Reader) error) (again bool, err error) {
-	if s.stopping.Load() {
-		return false, errClosed
-	}
+// refusal is what a View's function has returned: nothing of the database's.
+type refusal struct{ error }
+
+func (s *Store) view(ctx context.Context, fn func(store.Reader) error) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return s.unreadable(ctx, err)
+		return err
 	}
-	defer conn.Release()
+	defer conn.Release() // which closes one whose transaction has not ended
 	if _, err := conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
-		return s.unreadable(ctx, err)
+		return err
 	}
 	defer func() {
-		_, _ = conn.Exec(context.WithoutCancel(ctx), "COMMIT") // one that fails is closed by the pool
+		_, _ = conn.Exec(ctx, "COMMIT")
 	}()
 	r := &reader{s: s, ctx: ctx, q: conn, layers: []*layer{newLayer()}, herd: map[muster.ThingName]bool{}, jobs: map[muster.JobID]bool{}}
 	err = fn(r)
 	if r.err != nil {
-		if _, ok := errors.AsType[*muster.Error](r.err); ok {
-			return false, r.err
-		}
-		return s.unreadable(ctx, r.err)
+		return r.err
 	}
-	s.well()
-	return false, err
+	if err != nil {
+		return refusal{err}
+	}
+	return nil
 }
 
+// unreadable says of an error of a read what its caller is told, and whether it may go better.
 func (s *Store) unreadable(ctx context.Context, err error) (again bool, _ error) {
+	if err == nil {
+		return false, nil // which does not say that it takes writes
+	}
+	if r, ok := errors.AsType[refusal](err); ok {
+		return false, r.error
+	}
+	if _, ok := errors.AsType[*muster.Error](err); ok {
+		return false, err
+	}
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
@@ -341,7 +386,7 @@ func (s *Store) Close() (err error) {
 		defer cancel()
 		if conn, cerr := s.connect(ctx); cerr == nil {
 			err = s.leave(ctx, conn)
-			_ = conn.Close(ctx)
+			drop(conn)
 		} else {
 			err = fmt.Errorf("this node's end could not be made known: %w", cerr)
 		}
@@ -358,4 +403,4 @@ func (s *Store) Backup(context.Context, string) error {
 }
 
 // counters are what the store counts as it goes.
-type counters struct{ batches, updates, time atomic.Uint64 }
+type counters struct{ batches, updates, time, deadlocks atomic.Uint64 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,10 +20,16 @@ const (
 	batchAtMost = 512
 	// triesAtMost is how often a transaction is tried that others get in the way of.
 	triesAtMost = 20
-	// patience bounds how long an Update waits for a database that does not answer.
+	// patience is how long an Update or a View is tried while the database does not answer.
 	patience = 5 * time.Second
-	// transactionTime is the longest that one transaction may take.
+	// busyTime is how long one is tried that others get in the way of.
+	busyTime = 3 * patience
+	// transactionTime is the longest that one transaction may take, batchTime one of devices' acts, readTime a View.
 	transactionTime = 30 * time.Second
+	batchTime       = 10 * time.Second
+	readTime        = 10 * time.Second
+	// connectTime is how long a connection may take to be made.
+	connectTime = 3 * time.Second
 )
 
 // A request is an Update that waits for its turn.
@@ -127,9 +134,7 @@ func (w *worker) hangUp() {
 	if w.conn == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = w.conn.Close(ctx)
+	drop(w.conn)
 	w.conn = nil
 }
 
@@ -146,6 +151,11 @@ func (w *worker) serve(rs []*request) {
 	if len(begun) == 0 {
 		return
 	}
+	w.do(begun)
+}
+
+// do tries until the requests are done, or cannot be, or patience has run out.
+func (w *worker) do(begun []*request) {
 	start := w.s.now()
 	need := newLocks()
 	for _, r := range begun {
@@ -162,21 +172,46 @@ func (w *worker) serve(rs []*request) {
 			return
 		case errors.As(err, &again):
 			tries++
-			if tries > triesAtMost {
+			if tries > triesAtMost || w.s.now().Sub(start) > busyTime {
 				w.fail(begun, muster.Errorf(muster.Unavailable, "Too much changes at the same time; try again"))
 				return
 			}
 		case errors.Is(err, errFenced):
 			w.s.rejoin(w.node)
+			if tries++; tries > triesAtMost {
+				w.fail(begun, muster.Errorf(muster.Unavailable, "Other nodes take this one for dead; try again"))
+				return
+			}
+		case errors.Is(err, errUnknown):
+			w.s.broken(err)
+			w.fail(begun, &muster.Error{Kind: muster.Unavailable, Message: "The database was lost before it answered; try again", Cause: err})
+			return
 		case inTheWay(err):
 			tries++
-			if tries > triesAtMost {
+			if sqlState(err) == "40P01" {
+				w.s.stats.deadlocks.Add(1)
+			}
+			if tries > triesAtMost || w.s.now().Sub(start) > busyTime {
 				w.fail(begun, &muster.Error{Kind: muster.Unavailable, Message: "The database is busy; try again", Cause: err})
 				return
 			}
+		case !lost(err):
+			if len(begun) > 1 { // not all of them are at fault
+				for i := range begun {
+					w.do(begun[i : i+1])
+				}
+				return
+			}
+			refused, ok := errors.AsType[*muster.Error](err)
+			if !ok {
+				refused = &muster.Error{Kind: muster.Internal, Message: "the database refused a statement", Cause: err}
+			}
+			w.s.log.Error("an update cannot be written", "error", err)
+			w.fail(begun, refused)
+			return
 		default:
 			w.s.broken(err)
-			if w.s.now().Sub(start) > patience || w.s.stopping.Load() || !lost(err) {
+			if w.s.now().Sub(start) > patience || w.s.stopping.Load() {
 				w.fail(begun, &muster.Error{Kind: muster.Unavailable, Message: "The database does not answer; try again", Cause: err})
 				return
 			}
@@ -214,6 +249,8 @@ var (
 	errClosed = muster.Errorf(muster.Unavailable, "The store is closed")
 	errFenced = errors.New("this node was taken for dead")
 	errAlone  = errors.New("it needs a transaction of its own")
+	// errUnknown is of a commit whose outcome could not be found out. Its requests must not be run again.
+	errUnknown = errors.New("the connection was lost during a commit")
 )
 
 // needMore says that functions wrote what the transaction did not hold: it has to be done again.
@@ -235,17 +272,25 @@ func inTheWay(err error) bool {
 func lost(err error) bool {
 	switch state := sqlState(err); {
 	case state == "":
-		return true
-	case state[:2] == "08", state[:2] == "57", state[:2] == "53", state == "25P03", state == "25006":
+		_, told := errors.AsType[*muster.Error](err)
+		return !told
+	case slices.Contains(faults, state[:2]), state == "25P03", state == "25006":
 		return true
 	}
 	return false
 }
 
+// faults are the classes of errors of a server that is at fault: of connections, resources, operators, the system, and itself.
+var faults = []string{"08", "53", "57", "58", "XX"}
+
 // transaction runs the functions of requests in one transaction and commits it. What it finds it has to hold it
 // adds to need.
 func (w *worker) transaction(rs []*request, need *locks) error {
-	ctx, cancel := context.WithTimeout(w.s.life, transactionTime)
+	most := transactionTime
+	if w.shared {
+		most = batchTime
+	}
+	ctx, cancel := context.WithTimeout(w.s.life, most)
 	defer cancel()
 	if err := w.open(ctx); err != nil {
 		return err
@@ -294,7 +339,10 @@ func (w *worker) transaction(rs []*request, need *locks) error {
 		if sqlState(err) != "" && !lost(err) {
 			return w.undo(ctx, err)
 		}
-		if !w.outcome(ctx) {
+		switch committed, known := w.outcome(ctx); {
+		case !known:
+			return errors.Join(errUnknown, err)
+		case !committed:
 			return err
 		}
 		// It was committed, though nobody said so.
@@ -313,7 +361,8 @@ func (w *worker) undo(ctx context.Context, cause error) error {
 	if w.conn == nil {
 		return cause
 	}
-	if _, err := w.conn.Exec(ctx, "ROLLBACK"); err != nil || w.conn.IsClosed() {
+	refused := cause != nil && sqlState(cause) != "" && lost(cause) // another connection may find a server that is well
+	if _, err := w.conn.Exec(ctx, "ROLLBACK"); err != nil || refused || w.conn.IsClosed() {
 		w.hangUp()
 		w.id = 0
 		if cause == nil {
@@ -336,25 +385,33 @@ func (w *worker) open(ctx context.Context) error {
 		}
 		w.conn = conn
 	}
+	w.node = node
 	var id int32
-	err := w.conn.QueryRow(ctx, `INSERT INTO writer (id, node) SELECT nextval('writer_ids'), id FROM node WHERE id = $1 AND NOT ended FOR SHARE RETURNING id`, node).Scan(&id)
+	enlist := func() error {
+		return w.conn.QueryRow(ctx, `INSERT INTO writer (id, node) SELECT nextval('writer_ids'), id FROM node WHERE id = $1 AND NOT ended FOR SHARE RETURNING id`, node).Scan(&id)
+	}
+	err := enlist()
 	if errors.Is(err, pgx.ErrNoRows) {
-		w.node = node
-		return errFenced
+		if err = w.s.enter(ctx, w.conn, node); err == nil {
+			err = enlist()
+		}
+		if errors.Is(err, pgx.ErrNoRows) || errors.Is(err, errFenced) {
+			return errFenced
+		}
 	}
 	if err != nil {
 		w.hangUp()
 		return err
 	}
-	w.node, w.id, w.batch, w.feed = node, id, 0, 0
+	w.id, w.batch, w.feed = id, 0, 0
 	w.s.mine(id)
 	return nil
 }
 
 // outcome finds out whether the transaction that was on its way when the connection was lost has been committed. The
-// old number is made useless first, which waits for a transaction that is still going on.
-func (w *worker) outcome(ctx context.Context) (committed bool) {
-	id, batch := w.id, w.batch+1
+// old number is made useless first, which waits for a transaction that is still going on, unless it can be ended.
+func (w *worker) outcome(ctx context.Context) (committed, known bool) {
+	id, batch, process := w.id, w.batch+1, w.conn.PgConn().PID()
 	w.hangUp()
 	w.id = 0
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
@@ -362,22 +419,23 @@ func (w *worker) outcome(ctx context.Context) (committed bool) {
 	for {
 		conn, err := w.s.connect(ctx)
 		if err == nil {
+			_, _ = conn.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND application_name LIKE $2 || '%'`, int32(process), signature)
 			var last int64
 			err = conn.QueryRow(ctx, `UPDATE writer SET fenced = true WHERE id = $1 RETURNING batch`, id).Scan(&last)
 			if err == nil {
 				w.conn = conn
-				return last >= batch
+				return last >= batch, true
 			}
-			_ = conn.Close(ctx)
+			drop(conn)
 		}
 		w.s.broken(err)
 		rest := time.NewTimer(100 * time.Millisecond)
 		select {
 		case <-rest.C:
 		case <-w.s.closing:
-			return false
+			return false, false
 		case <-ctx.Done():
-			return false
+			return false, false
 		}
 		rest.Stop()
 	}
@@ -396,20 +454,12 @@ func (t *tx) begin(need *locks) error {
 	if len(need.types) > 0 {
 		b.Queue(`SELECT 1 FROM thing_type WHERE name = ANY($1::text[]) ORDER BY name FOR SHARE`, sortedNames(need.types))
 	}
-	groups, groupsShared := split(need.groups)
-	// Both kinds in the order of names, each row in the mode it needs: change excludes, share does not.
-	if len(groups) > 0 {
-		b.Queue(`SELECT 1 FROM thing_group WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE`, groups)
+	groups, jobs := runs(need.groups), runs(need.jobs)
+	for _, r := range groups {
+		b.Queue(`SELECT 1 FROM thing_group WHERE name = ANY($1::text[]) ORDER BY name FOR `+r.mode(), r.names)
 	}
-	if len(groupsShared) > 0 {
-		b.Queue(`SELECT 1 FROM thing_group WHERE name = ANY($1::text[]) ORDER BY name FOR SHARE`, groupsShared)
-	}
-	jobs, jobsShared := split(need.jobs)
-	if len(jobs) > 0 {
-		b.Queue(selectJobs+` ORDER BY id FOR UPDATE`, jobs)
-	}
-	if len(jobsShared) > 0 {
-		b.Queue(selectJobs+` ORDER BY id FOR SHARE`, jobsShared)
+	for _, r := range jobs {
+		b.Queue(selectJobs+` ORDER BY id FOR `+r.mode(), r.names)
 	}
 	var things []string
 	if len(need.things) > 0 {
@@ -422,7 +472,7 @@ func (t *tx) begin(need *locks) error {
 		b.Queue(jobsPending, things)
 	}
 	results := t.q.SendBatch(t.ctx, b)
-	err := t.begun(results, need, jobs, jobsShared, things)
+	err := t.begun(results, need, len(groups), jobs, things)
 	if cerr := results.Close(); err == nil {
 		err = cerr
 	}
@@ -432,19 +482,8 @@ func (t *tx) begin(need *locks) error {
 	return err
 }
 
-func split[K ~string](m map[K]bool) (change, share []string) {
-	for _, name := range sortedNames(m) {
-		if m[K(name)] {
-			change = append(change, name)
-		} else {
-			share = append(share, name)
-		}
-	}
-	return change, share
-}
-
 // begun takes the answers of begin, in their order.
-func (t *tx) begun(results pgx.BatchResults, need *locks, jobs, jobsShared, things []string) error {
+func (t *tx) begun(results pgx.BatchResults, need *locks, groups int, jobs []run, things []string) error {
 	if _, err := results.Exec(); err != nil {
 		return err
 	}
@@ -455,18 +494,11 @@ func (t *tx) begun(results pgx.BatchResults, need *locks, jobs, jobsShared, thin
 	if tag.RowsAffected() == 0 {
 		return errFenced
 	}
-	rest := 0
+	rest := groups
 	if need.registry {
 		rest++
 	}
 	if len(need.types) > 0 {
-		rest++
-	}
-	groups, groupsShared := split(need.groups)
-	if len(groups) > 0 {
-		rest++
-	}
-	if len(groupsShared) > 0 {
 		rest++
 	}
 	for range rest {
@@ -474,11 +506,8 @@ func (t *tx) begun(results pgx.BatchResults, need *locks, jobs, jobsShared, thin
 			return err
 		}
 	}
-	for _, ids := range [][]string{jobs, jobsShared} {
-		if len(ids) == 0 {
-			continue
-		}
-		for _, id := range ids {
+	for _, r := range jobs {
+		for _, id := range r.names {
 			t.base().jobs[muster.JobID(id)] = known[jobRow]{}
 		}
 		got, err := results.Query()
@@ -652,8 +681,15 @@ func (t *tx) holdDue(due []store.Deadline) {
 			jobs[muster.JobID(d.Subject)] = true
 		}
 	}
-	if len(jobs) > 0 {
-		ids := sortedNames(jobs)
+	if ids := sortedNames(jobs); len(ids) > 0 {
+		for have := range t.held.jobs {
+			if ids[0] < string(have) { // out of order: again, with all of them from the start
+				for _, id := range ids {
+					t.needJob(muster.JobID(id), true)
+				}
+				return
+			}
+		}
 		for _, id := range ids {
 			t.base().jobs[muster.JobID(id)] = known[jobRow]{}
 			t.held.jobs[muster.JobID(id)] = true
