@@ -179,6 +179,10 @@ func (p *Process) Kill() {
 	<-p.ended
 }
 
+// Freeze stops the server where it is, Thaw lets it go on, as if nothing had been.
+func (p *Process) Freeze() { p.cmd.Process.Signal(syscall.SIGSTOP) }
+func (p *Process) Thaw()   { p.cmd.Process.Signal(syscall.SIGCONT) }
+
 // A transcript is what a process wrote, readable while it still writes.
 type transcript struct {
 	mu   sync.Mutex
