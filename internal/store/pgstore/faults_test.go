@@ -148,11 +148,24 @@ func isUnavailable(err error) bool {
 
 func (f *fleet) eventually(what string, ok func() bool) {
 	f.t.Helper()
-	for late := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(late) || f.t.Failed() {
-			f.t.Fatalf("%s: not in time", what)
+	if !within(30*time.Second, func() bool { return ok() || f.t.Failed() }) || f.t.Failed() {
+		f.t.Fatalf("%s: not in time", what)
+	}
+}
+
+// within looks again and again whether something is so.
+func within(d time.Duration, ok func() bool) bool {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(d)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-late:
+			return false
 		}
 	}
+	return true
 }
 
 // goesOn waits for reports that are acknowledged from now on.
@@ -319,10 +332,8 @@ func TestCloseWithoutDatabase(t *testing.T) {
 	if err := <-failed; !isUnavailable(err) {
 		t.Errorf("an Update meanwhile: %v", err)
 	}
-	for late := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(late) {
-			stack := make([]byte, 1<<16)
-			t.Fatalf("%d goroutines are left of %d:\n%s", runtime.NumGoroutine(), before, stack[:runtime.Stack(stack, true)])
-		}
+	if !within(10*time.Second, func() bool { return runtime.NumGoroutine() <= before }) {
+		stack := make([]byte, 1<<16)
+		t.Fatalf("%d goroutines are left of %d:\n%s", runtime.NumGoroutine(), before, stack[:runtime.Stack(stack, true)])
 	}
 }

@@ -90,7 +90,9 @@ func (l *line) carry(to, from net.Conn, answers bool) {
 		if err != nil {
 			return
 		}
-		time.Sleep(time.Duration(l.delay.Load()))
+		if d := time.Duration(l.delay.Load()); d > 0 {
+			<-time.After(d)
+		}
 		switch {
 		case l.silent.Load():
 			continue
