@@ -23,14 +23,20 @@ const theirs = "aws"
 func (s *anyServer) isAWS() bool { return s.Endpoint == theirs }
 
 const (
-	attempts   = 8 // AWS throttles the control plane; a command waits rather than fail
-	maxBackoff = 5 * time.Second
+	// AWS throttles the control plane: a command waits rather than fail. A server of ours is there or is not.
+	attemptsAtAWS = 8
+	attempts      = 2
+	maxBackoff    = 5 * time.Second
 )
 
 // config is what clients of the AWS SDK need.
 func (s *anyServer) config(ctx context.Context) (aws.Config, error) {
+	n := attempts
+	if s.isAWS() {
+		n = attemptsAtAWS
+	}
 	retryer := func() aws.Retryer {
-		return retry.AddWithMaxBackoffDelay(retry.AddWithMaxAttempts(retry.NewStandard(), attempts), maxBackoff)
+		return retry.AddWithMaxBackoffDelay(retry.AddWithMaxAttempts(retry.NewStandard(), n), maxBackoff)
 	}
 	if s.isAWS() && s.AccessKeyID == "" {
 		c, err := config.LoadDefaultConfig(ctx, config.WithRegion(s.Region), config.WithRetryer(retryer))
