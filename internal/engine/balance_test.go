@@ -23,6 +23,7 @@ func (w *world) balance(s store.Store, whole bool) {
 		if len(jobs) != len(w.jobs) {
 			w.problem("there are %d jobs, should be %d", len(jobs), len(w.jobs))
 		}
+		w.counted(tx, jobs)
 		for id, j := range w.jobs {
 			if got, want := tx.Counts(id), muster.Counts(j.counts()); got != want {
 				w.problem("job %s counts %v, a recount says %v", id, got, want)
@@ -53,6 +54,30 @@ func (w *world) balance(s store.Store, whole bool) {
 		if err := s.Check(context.Background(), func(text string) { w.problem("check: %s", text) }); err != nil {
 			w.problem("check: %v", err)
 		}
+	}
+}
+
+// counted: the jobs that are counted as rolling out are those that say so, and do.
+func (w *world) counted(tx store.Reader, jobs []*muster.Job) {
+	var want, got []string
+	for _, j := range jobs {
+		if j.Counted {
+			want = append(want, countedPrefix+string(j.ID)+" "+jobCursor(j))
+		}
+		if j.Counted && !j.Concurrent() || j.Rolling && !j.Counted || j.Waiting {
+			w.problem("job %s is %s, rolling %v, sweeping %v, counted %v, waiting %v", j.ID, j.Status, j.Rolling, j.Sweeping, j.Counted, j.Waiting)
+		}
+	}
+	rows, _, err := tx.Settings(countedPrefix, store.Page{Limit: 1000})
+	if err != nil {
+		w.problem("the store: %v", err)
+	}
+	for _, r := range rows {
+		got = append(got, r.Name+" "+r.Value)
+	}
+	slices.Sort(want)
+	if slices.Sort(got); !slices.Equal(got, want) {
+		w.problem("counted are %v, should be %v", got, want)
 	}
 }
 

@@ -212,7 +212,8 @@ func (h *weather) open(at muster.Time) {
 	if h.manual, err = NewManualClock(context.Background(), s, at); err != nil {
 		panic(err)
 	}
-	h.engine = New(h.store, Options{Clock: h.manual, Retention: stormRetention})
+	// More than there ever are: they are counted, and none waits.
+	h.engine = New(h.store, Options{Clock: h.manual, Retention: stormRetention, Limits: Limits{ConcurrentJobs: 1000}})
 }
 
 // look takes up what the feed has.

@@ -54,7 +54,8 @@ func remove(tx store.Tx, d store.Deadline, now muster.Time, budget int) (spent i
 		return spent, nil
 	}
 	tx.Put(store.Tags{Of: muster.Ref{Kind: muster.RefJob, Name: d.Subject}})
-	uncount(tx, job, now)
+	gone := *job
+	uncount(tx, &gone, now)
 	tx.Delete(store.Job{Job: job})
 	return spent, nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"io"
 	"math"
+	"os"
 	"strings"
 	"testing"
 )
@@ -97,3 +98,18 @@ func TestTargetsHaveRows(t *testing.T) {
 
 // notYet are targets whose rows are still to be made.
 var notYet = map[string]bool{"P15": true, "P16": true}
+
+// The page shows the run that lies beside it, as this program prints it.
+func TestPageShowsTheRun(t *testing.T) {
+	var table strings.Builder
+	if err := showFile(&table, "../../docs/bench/run.json"); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../docs/benchmarks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(page), "```\n"+table.String()+"```\n") {
+		t.Error("docs/benchmarks.md does not show docs/bench/run.json; go run ./test/bench -show docs/bench/run.json prints it")
+	}
+}
