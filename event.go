@@ -10,6 +10,7 @@ const (
 	FactThingType
 	FactGroup
 	FactMembership
+	FactMessage // what a client of one node has published, for the clients of others
 )
 
 // A Fact is one entry of the feed: something that was committed. Notices, events and webhooks are
@@ -31,7 +32,8 @@ type Fact struct {
 	Details Pairs
 
 	// For the other kinds: Before and After are the row as JSON text, empty when it did not or does
-	// not exist; Name is the name of the row, Thing and Group those of a membership.
+	// not exist; Name is the name of the row, Thing and Group those of a membership. Of a message Name is the topic and
+	// After the payload; Before is its quality of service, "0" or "1".
 	Name   string
 	Group  GroupName
 	Before string

@@ -235,8 +235,11 @@ func (f *follower) tell(ctx context.Context, entries []muster.Entry) error {
 	}
 	for i := range entries {
 		for k := range entries[i].Facts {
-			if fact := &entries[i].Facts[k]; fact.Kind == muster.FactExecution {
+			switch fact := &entries[i].Facts[k]; {
+			case fact.Kind == muster.FactExecution:
 				t.notice(fact)
+			case fact.Kind == muster.FactMessage && !entries[i].Here && t.listening(fact.Name):
+				t.matters = append(t.matters, message{fact})
 			}
 			if len(t.on) > 0 {
 				t.event(&entries[i], k, entries)

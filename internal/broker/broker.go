@@ -58,6 +58,10 @@ type Hooks struct {
 	Subscribed   func(c *Client, filters []string)
 	Unsubscribed func(c *Client, filters []string)
 
+	// Published is told of every message of a client that was routed; nil: nobody wants to know. It must not block, and m
+	// belongs to the broker.
+	Published func(m *Message)
+
 	// Connected is called before anything is read from the client, Disconnected when it has gone.
 	Connected    func(c *Client)
 	Disconnected func(c *Client, how Ended)

@@ -50,6 +50,9 @@ func (c *Client) onPublish(first byte, p []byte) *Refusal {
 		return nil
 	}
 	r := b.route(m, c.s)
+	if b.hooks.Published != nil {
+		b.hooks.Published(m)
+	}
 	if err := r.wait(b, "publish", c.ID); err != nil {
 		// [MQTT-4.3.2-4] [MQTT3-4.3.2-2]: no PUBACK for what could not be accepted
 		return c.decline(&d, UnspecifiedError, "message not stored")

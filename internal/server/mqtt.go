@@ -28,6 +28,7 @@ type mqtt struct {
 	api        *awsapi.API
 	sessions   *sessions
 	hosts      *hosts      // nil: this is the only node
+	mail       *mail       // to other nodes; nil: there are none
 	identities *identities // nil: no certificates are looked at
 	registered func(context.Context, muster.ThingName) (bool, error)
 	now        func() time.Time
@@ -103,8 +104,10 @@ func (s *Server) newMQTT(c Config) (*mqtt, error) {
 	}
 	m.ctx, m.cut = context.WithCancel(context.Background())
 	shared, several := s.store.(store.Shared)
+	var published func(*broker.Message)
 	if several {
-		m.hosts = newHosts(shared, s.now, s.engine, s.log)
+		m.hosts, m.mail = newHosts(shared, s.now, s.engine, s.log), newMail(shared, s.log)
+		published = m.mail.published
 		m.hosts.told, m.hosts.rewind = toldSetting, s.api.Rewind
 	}
 	var err error
@@ -116,6 +119,7 @@ func (s *Server) newMQTT(c Config) (*mqtt, error) {
 			Intercept: m.intercept, InterceptPrefix: thingsTopics, Connected: m.connected, Disconnected: m.disconnected,
 			Subscribed:   func(c *broker.Client, filters []string) { m.tellSubscriptions(c, filters, true) },
 			Unsubscribed: func(c *broker.Client, filters []string) { m.tellSubscriptions(c, filters, false) },
+			Published:    published,
 		},
 	})
 	if several && err == nil {
@@ -259,6 +263,9 @@ func message(p awsapi.Publication, now func() time.Time) *broker.Message {
 // publishOne is what POST /topics/{topic} does.
 func (m *mqtt) publishOne(ctx context.Context, p awsapi.Publication) error {
 	err := m.publish(ctx, []awsapi.Publication{p})
+	if m.mail != nil {
+		m.mail.tell(p)
+	}
 	if err != nil && ctx.Err() == nil {
 		return &muster.Error{Kind: muster.Unavailable, Message: "The message could not be kept for those who are away", Cause: err}
 	}
@@ -343,7 +350,7 @@ func (m *mqtt) disconnected(c *broker.Client, how broker.Ended) {
 const presencePatience = 5 * time.Second
 
 func (m *mqtt) tellPresence(c *broker.Client, what string, d *awsapi.Departure) {
-	if !m.broker.HasSubscriber(eventsTopics + "/presence/" + what + "/" + c.ID) {
+	if !m.heard(eventsTopics + "/presence/" + what + "/" + c.ID) {
 		return
 	}
 	about := m.presence(c)
@@ -355,9 +362,14 @@ func (m *mqtt) tellPresence(c *broker.Client, what string, d *awsapi.Departure) 
 	m.tell(event, ok)
 }
 
+// heard reports whether anybody may listen to a topic, at this node or at another.
+func (m *mqtt) heard(topic string) bool {
+	return m.broker.HasSubscriber(topic) || m.mail != nil && !m.mail.store.Lonely()
+}
+
 func (m *mqtt) tellSubscriptions(c *broker.Client, filters []string, up bool) {
 	what := map[bool]string{true: "subscribed", false: "unsubscribed"}[up]
-	if m.broker.HasSubscriber(eventsTopics + "/subscriptions/" + what + "/" + c.ID) {
+	if m.heard(eventsTopics + "/subscriptions/" + what + "/" + c.ID) {
 		event, ok := m.presence(c).Subscribed(filters, up)
 		m.tell(event, ok)
 	}
@@ -386,6 +398,9 @@ func (m *mqtt) tell(event awsapi.Publication, ok bool) {
 	}
 	ctx, cancel := context.WithTimeout(m.ctx, presencePatience)
 	defer cancel()
+	if m.mail != nil {
+		m.mail.tell(event)
+	}
 	_ = m.publish(ctx, []awsapi.Publication{event}) // the log has it if the store failed; nobody waits for this one
 }
 

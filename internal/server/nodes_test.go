@@ -79,6 +79,47 @@ func TestNoticesCrossNodes(t *testing.T) {
 	}
 }
 
+// What a client publishes at one node reaches those who subscribe it at another, and so do comings and goings.
+func TestMessagesCrossNodes(t *testing.T) {
+	url := postgres.URL(t)
+	a, b := startNode(t, url), startNode(t, url)
+	watcher := mustCall(t, a.Addrs()["mqtt"], "watcher", nil, "greetings/#", "$aws/events/presence/#")
+	untilTwo(t, a, b)
+	lamp := mustCall(t, b.Addrs()["mqtt"], "lamp", nil)
+	watcher.await(t, "$aws/events/presence/connected/lamp")
+	if _, err := lamp.Publish(t.Context(), &paho.Publish{Topic: "greetings/from", QoS: 1, Payload: []byte("lamp \x00\xff")}); err != nil {
+		t.Fatal(err)
+	}
+	if p := watcher.await(t, "greetings/from"); string(p.Payload) != "lamp \x00\xff" {
+		t.Errorf("%q came", p.Payload)
+	}
+	want(t, "POST", b.url+"/topics/greetings%2Fhttp?qos=1", "hello", 200)
+	watcher.await(t, "greetings/http")
+	_ = lamp.Disconnect(&paho.Disconnect{})
+	watcher.await(t, "$aws/events/presence/disconnected/lamp")
+	select {
+	case p := <-watcher.inbox:
+		t.Errorf("%s came once more", p.Topic)
+	default:
+	}
+}
+
+// untilTwo waits until nodes have seen each other.
+func untilTwo(t *testing.T, nodes ...*node) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for _, n := range nodes {
+		for late := time.After(patience); n.store.Lonely(); {
+			select {
+			case <-tick.C:
+			case <-late:
+				t.Fatal("nodes do not see each other")
+			}
+		}
+	}
+}
+
 // A client id is at one node: who comes later to another sends the older one away, and has its session.
 func TestTakeOverAcrossNodes(t *testing.T) {
 	url := postgres.URL(t)

@@ -277,6 +277,7 @@ func (s *Server) Run(ctx context.Context) error {
 	background.Go(func() { s.engine.Run(loop) })
 	if s.mqtt != nil && s.mqtt.hosts != nil {
 		background.Go(func() { s.mqtt.hosts.run(loop) })
+		background.Go(func() { s.mqtt.mail.run(loop) })
 	}
 	background.Go(func() { s.watch(loop) })
 	background.Go(func() { s.messenger.run(loop) })

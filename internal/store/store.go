@@ -76,6 +76,8 @@ type Shared interface {
 	Node() string
 	// Alive reports whether a node lives. In doubt it does.
 	Alive(ctx context.Context, node string) bool
+	// Lonely reports whether no other node lives, as far as this one has seen lately.
+	Lonely() bool
 	// Lost delivers when this process was taken for dead: what it held by being alive is others' now.
 	Lost() <-chan struct{}
 	// Earliest is the place behind which two readers of the feed, at given places, have all still to read.
@@ -114,6 +116,11 @@ type (
 	}
 	// Setting is a value that the service itself keeps, by name. An empty value deletes it.
 	Setting struct{ Name, Value string }
+	// Message is kept by the feed alone: it tells what a client of this process has published to other processes.
+	Message struct {
+		Topic, Payload string
+		QoS            byte
+	}
 	// Deadline is something to be done at a time; its name is all fields but Cursor.
 	Deadline struct {
 		Due     muster.Time
@@ -132,6 +139,7 @@ func (Job) row()       {}
 func (Document) row()  {}
 func (Tags) row()      {}
 func (Setting) row()   {}
+func (Message) row()   {}
 func (Deadline) row()  {}
 
 // A DeadlineKind says what is due.

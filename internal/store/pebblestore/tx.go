@@ -130,6 +130,8 @@ func (t *tx) Put(row store.Row) {
 		} else {
 			t.b.set(keyText(kSetting, r.Name), []byte(r.Value))
 		}
+	case store.Message:
+		t.rowFact(muster.FactMessage, r.Topic, []byte{'0' + r.QoS}, []byte(r.Payload))
 	case store.Deadline:
 		cursor := r.Cursor
 		t.b.set(deadlineKey(r), []byte(cursor))

@@ -117,6 +117,13 @@ func (s *Store) rejoin(as string) {
 	}
 }
 
+// Lonely goes by what was seen at the last beat.
+func (s *Store) Lonely() bool {
+	s.leases.mu.Lock()
+	defer s.leases.mu.Unlock()
+	return !strings.Contains(s.leases.nodes, " ")
+}
+
 // Alive asks the table of nodes.
 func (s *Store) Alive(ctx context.Context, node string) bool {
 	var ended bool

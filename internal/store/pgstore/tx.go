@@ -134,6 +134,8 @@ func (t *tx) Put(row store.Row) {
 		l.tags[r.Of] = known[muster.Pairs]{r.Tags, r.Tags != ""}
 	case store.Setting:
 		t.putSetting(r.Name, r.Value)
+	case store.Message:
+		t.rowFact(muster.FactMessage, r.Topic, "", "", string('0'+r.QoS), r.Payload)
 	case store.Deadline:
 		l.deadlines[deadlineKey{r.Due, r.Kind, r.Subject}] = known[string]{r.Cursor, true}
 	default:
