@@ -34,6 +34,9 @@ type member struct {
 type task struct {
 	version int64
 	maybe   bool // a report was sent whose answer was not seen, or was that the server cannot say
+	// late is the version at which such a report was sent, 0 for none: what a node that died had sent to the database may be
+	// done after another node was asked how things stand.
+	late    int64
 	verdict string
 	ended   bool
 }
@@ -234,7 +237,10 @@ func (m *member) report(job string, number int64, w *task, status string) (over 
 	a, err := m.ask(job+"/update", fmt.Sprintf(`,"status":%q,"expectedVersion":%d,"executionNumber":%d,"statusDetails":{"v":"%d"}`, status, w.version, number, w.version+1))
 	switch {
 	case err != nil:
+		w.late = w.version
 		return false, err
+	case w.late == w.version && (a.Code == "VersionMismatch" || a.Code == "TerminalStateReached" || a.Code == "InvalidStateTransition"):
+		return true, nil // it asks again
 	case job == doomed && (a.Code == "TerminalStateReached" || a.Code == "InvalidStateTransition" || a.Code == "VersionMismatch"):
 		return true, nil
 	case a.Code != "":

@@ -135,8 +135,17 @@ func Open(o Options) (_ *Store, err error) {
 			s.end()
 		}
 	}()
-	if err := s.join(); err != nil {
-		return nil, err
+	// A database that is there, but busy, full or starting, is waited for; one that is not there is said at once.
+	for begun := s.now(); ; {
+		err = s.join()
+		if err == nil {
+			break
+		}
+		if state := sqlState(err); state == "" || !inTheWay(err) && !lost(err) || s.now().Sub(begun) > busyTime {
+			return nil, err
+		}
+		rest := time.NewTimer(100 * time.Millisecond)
+		<-rest.C
 	}
 	for range o.Writers {
 		w := newWaiting()
@@ -170,7 +179,7 @@ func (s *Store) join() error {
 	if err := migrate(ctx, conn); err != nil {
 		return err
 	}
-	if err := s.enter(ctx, conn, s.node()); err != nil {
+	if err := s.enter(ctx, conn, s.node()); err != nil && !errors.Is(err, errFenced) { // it is in already at a second try
 		return err
 	}
 	// A node with a clock that is moved by hand waits for the one before it to be found dead, if it is.
