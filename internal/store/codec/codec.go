@@ -172,3 +172,70 @@ func (d *Decoder) Text() string { return string(d.Bytes(d.Uvarint())) }
 func AppendText[S ~string](b []byte, s S) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
+
+// What the first byte of the fact of an execution says beside the kind, which is in its low three bits.
+const (
+	factForced  = 1 << 3
+	factList    = 1 << 4
+	factNext    = 1 << 5
+	factDetails = 1 << 6
+)
+
+// AppendFact begins the fact of a change of an execution: with what names it, which each store writes in its own way,
+// between head and tail, the rest follows.
+func AppendFact(b []byte, c *muster.Change, n muster.Notice, names func([]byte) []byte) []byte {
+	x := c.Execution()
+	flags := byte(muster.FactExecution)
+	if x.ForceCanceled {
+		flags |= factForced
+	}
+	if n.List {
+		flags |= factList
+	}
+	if n.Next {
+		flags |= factNext
+	}
+	gone := c.After.Status == muster.NoStatus && x.Details != ""
+	if gone {
+		flags |= factDetails
+	}
+	b = append(b, flags, byte(c.Before.Status)<<4|byte(c.After.Status))
+	b = names(b)
+	b = binary.AppendUvarint(b, uint64(x.Number))
+	b = binary.AppendUvarint(b, uint64(x.Version))
+	if gone {
+		b = AppendText(b, x.Details)
+	}
+	return b
+}
+
+// AppendRowFact writes the fact of a row.
+func AppendRowFact(b []byte, f *muster.Fact) []byte {
+	b = AppendText(AppendText(AppendText(append(b, byte(f.Kind)), f.Name), f.Thing), f.Group)
+	return AppendText(AppendText(b, f.Before), f.After)
+}
+
+// Fact takes the fact that AppendFact or AppendRowFact wrote; names reads what names an execution.
+func (d *Decoder) Fact(names func(*Decoder, *muster.Fact)) (f muster.Fact) {
+	flags := d.Byte()
+	f.Kind = muster.FactKind(flags & 7)
+	if f.Kind != muster.FactExecution {
+		f.Name = d.Text()
+		f.Thing = muster.ThingName(d.Text())
+		f.Group = muster.GroupName(d.Text())
+		f.Before = d.Text()
+		f.After = d.Text()
+		return f
+	}
+	st := d.Byte()
+	f.From, f.To = muster.Status(st>>4), muster.Status(st&15)
+	f.Forced = flags&factForced != 0
+	f.Notice = muster.Notice{List: flags&factList != 0, Next: flags&factNext != 0}
+	names(d, &f)
+	f.Number = int64(d.Uvarint())
+	f.Version = int64(d.Uvarint())
+	if flags&factDetails != 0 {
+		f.Details = muster.Pairs(d.Text())
+	}
+	return f
+}

@@ -408,7 +408,7 @@ func (c *checker) feed() {
 		}
 		before = total
 		for len(d.B) > 0 && !d.Bad {
-			r.decodeFact(&d)
+			d.Fact(r.factNames)
 			n--
 		}
 		if d.Bad || n != 0 {

@@ -18,44 +18,16 @@ type entry struct {
 	at    muster.Time
 }
 
-const (
-	factForced  = 1 << 3
-	factList    = 1 << 4
-	factNext    = 1 << 5
-	factDetails = 1 << 6
-)
-
 func (e *entry) cut(length int, n uint64, at muster.Time) {
 	e.facts, e.n, e.at = e.facts[:length], n, at
 }
 
 func (e *entry) execution(tid, jid uint32, c *muster.Change, n muster.Notice) {
-	x := c.Execution()
-	flags := byte(muster.FactExecution)
-	if x.ForceCanceled {
-		flags |= factForced
-	}
-	if n.List {
-		flags |= factList
-	}
-	if n.Next {
-		flags |= factNext
-	}
-	gone := c.After.Status == muster.NoStatus && x.Details != ""
-	if gone {
-		flags |= factDetails
-	}
-	b := append(e.facts, flags, byte(c.Before.Status)<<4|byte(c.After.Status))
-	b = binary.AppendUvarint(b, uint64(tid))
-	b = binary.AppendUvarint(b, uint64(jid))
-	b = binary.AppendUvarint(b, uint64(x.Number))
-	b = binary.AppendUvarint(b, uint64(x.Version))
-	if gone {
-		b = codec.AppendText(b, x.Details)
-	}
-	e.facts = b
+	e.facts = codec.AppendFact(e.facts, c, n, func(b []byte) []byte {
+		return binary.AppendUvarint(binary.AppendUvarint(b, uint64(tid)), uint64(jid))
+	})
 	e.n++
-	e.at = max(e.at, x.UpdatedAt)
+	e.at = max(e.at, c.Execution().UpdatedAt)
 }
 
 func (t *tx) rowFact(kind muster.FactKind, name string, before, after []byte) {
@@ -67,9 +39,7 @@ func (t *tx) memberFact(g muster.GroupName, th muster.ThingName, before, after [
 }
 
 func (e *entry) row(kind muster.FactKind, name string, th muster.ThingName, g muster.GroupName, before, after []byte) {
-	b := append(e.facts, byte(kind))
-	b = codec.AppendText(codec.AppendText(codec.AppendText(b, name), th), g)
-	e.facts = appendBytes(appendBytes(b, before), after)
+	e.facts = codec.AppendRowFact(e.facts, &muster.Fact{Kind: kind, Name: name, Thing: th, Group: g, Before: string(before), After: string(after)})
 	e.n++
 }
 
@@ -154,7 +124,7 @@ func (r *reader) decodeEntry(seq uint64, v []byte) (muster.Entry, bool) {
 		e.Facts = make([]muster.Fact, 0, n)
 	}
 	for len(d.B) > 0 && !d.Bad {
-		e.Facts = append(e.Facts, r.decodeFact(&d))
+		e.Facts = append(e.Facts, d.Fact(r.factNames))
 	}
 	if d.Bad || uint64(len(e.Facts)) != n {
 		r.fail(r.s.broken("entry %d of the feed does not decode", seq))
@@ -163,29 +133,10 @@ func (r *reader) decodeEntry(seq uint64, v []byte) (muster.Entry, bool) {
 	return e, true
 }
 
-func (r *reader) decodeFact(d *codec.Decoder) (f muster.Fact) {
-	flags := d.Byte()
-	f.Kind = muster.FactKind(flags & 7)
-	if f.Kind != muster.FactExecution {
-		f.Name = d.Text()
-		f.Thing = muster.ThingName(d.Text())
-		f.Group = muster.GroupName(d.Text())
-		f.Before = d.Text()
-		f.After = d.Text()
-		return f
-	}
-	st := d.Byte()
-	f.From, f.To = muster.Status(st>>4), muster.Status(st&15)
-	f.Forced = flags&factForced != 0
-	f.Notice = muster.Notice{List: flags&factList != 0, Next: flags&factNext != 0}
+// factNames puts in the names of an execution for the numbers that are on disk.
+func (r *reader) factNames(d *codec.Decoder, f *muster.Fact) {
 	f.Thing = r.thingName(uint32(d.Uvarint()))
 	f.Job = r.jobID(uint32(d.Uvarint()))
-	f.Number = int64(d.Uvarint())
-	f.Version = int64(d.Uvarint())
-	if flags&factDetails != 0 {
-		f.Details = muster.Pairs(d.Text())
-	}
-	return f
 }
 
 // recent keeps the newest entries as they are on disk, for readers that keep up with the feed.

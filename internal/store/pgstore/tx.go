@@ -356,76 +356,29 @@ func text[V any](t *tx, row V, is bool) string {
 
 func appendUvarint(b []byte, u uint64) []byte { return binary.AppendUvarint(b, u) }
 
-const (
-	factForced  = 1 << 3
-	factList    = 1 << 4
-	factNext    = 1 << 5
-	factDetails = 1 << 6
-)
-
-// execution tells of a change. It looks like the embedded store's, with names for numbers.
+// execution tells of a change.
 func (l *layer) execution(thing muster.ThingName, job muster.JobID, c *muster.Change, n muster.Notice) {
-	x := c.Execution()
-	flags := byte(muster.FactExecution)
-	if x.ForceCanceled {
-		flags |= factForced
-	}
-	if n.List {
-		flags |= factList
-	}
-	if n.Next {
-		flags |= factNext
-	}
-	gone := c.After.Status == muster.NoStatus && x.Details != ""
-	if gone {
-		flags |= factDetails
-	}
-	b := append(l.facts, flags, byte(c.Before.Status)<<4|byte(c.After.Status))
-	b = codec.AppendText(codec.AppendText(b, thing), job)
-	b = appendUvarint(appendUvarint(b, uint64(x.Number)), uint64(x.Version))
-	if gone {
-		b = codec.AppendText(b, x.Details)
-	}
-	l.facts = b
+	l.facts = codec.AppendFact(l.facts, c, n, func(b []byte) []byte {
+		return codec.AppendText(codec.AppendText(b, thing), job)
+	})
 	l.told++
-	l.at = max(l.at, x.UpdatedAt)
+	l.at = max(l.at, c.Execution().UpdatedAt)
 }
 
 func (t *tx) rowFact(kind muster.FactKind, name string, thing muster.ThingName, group muster.GroupName, before, after string) {
 	l := t.top()
-	b := append(l.facts, byte(kind))
-	b = codec.AppendText(codec.AppendText(codec.AppendText(b, name), thing), group)
-	l.facts = codec.AppendText(codec.AppendText(b, before), after)
+	l.facts = codec.AppendRowFact(l.facts, &muster.Fact{Kind: kind, Name: name, Thing: thing, Group: group, Before: before, After: after})
 	l.told++
 }
 
 func decodeFacts(v []byte) (facts []muster.Fact, ok bool) {
-	d := codec.Decoder{B: v}
-	for len(d.B) > 0 && !d.Bad {
-		var f muster.Fact
-		flags := d.Byte()
-		f.Kind = muster.FactKind(flags & 7)
-		if f.Kind != muster.FactExecution {
-			f.Name = d.Text()
+	for d := (codec.Decoder{B: v}); ; {
+		if len(d.B) == 0 || d.Bad {
+			return facts, !d.Bad
+		}
+		facts = append(facts, d.Fact(func(d *codec.Decoder, f *muster.Fact) {
 			f.Thing = muster.ThingName(d.Text())
-			f.Group = muster.GroupName(d.Text())
-			f.Before = d.Text()
-			f.After = d.Text()
-			facts = append(facts, f)
-			continue
-		}
-		st := d.Byte()
-		f.From, f.To = muster.Status(st>>4), muster.Status(st&15)
-		f.Forced = flags&factForced != 0
-		f.Notice = muster.Notice{List: flags&factList != 0, Next: flags&factNext != 0}
-		f.Thing = muster.ThingName(d.Text())
-		f.Job = muster.JobID(d.Text())
-		f.Number = int64(d.Uvarint())
-		f.Version = int64(d.Uvarint())
-		if flags&factDetails != 0 {
-			f.Details = muster.Pairs(d.Text())
-		}
-		facts = append(facts, f)
+			f.Job = muster.JobID(d.Text())
+		}))
 	}
-	return facts, !d.Bad
 }
