@@ -34,11 +34,10 @@ type frame struct {
 
 // A listener reads events. What only moves the reader on has no data.
 type listener struct {
-	t      *testing.T
-	lines  *bufio.Scanner
-	close  func()
-	status int
-	last   string // where to go on
+	t     *testing.T
+	lines *bufio.Scanner
+	close func()
+	last  string // where to go on
 }
 
 func listen(t *testing.T, url, after string) *listener {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -522,7 +521,10 @@ func decodeThing(v []byte, name muster.ThingName) (t muster.Thing, err error) {
 
 // prefixEnd is the least string that is greater than all that begin with a prefix, nil if there is none.
 func prefixEnd(prefix string) []byte {
-	b := []byte(strings.TrimRight(prefix, "\xff"))
+	b := []byte(prefix)
+	for len(b) > 0 && b[len(b)-1] == 0xff {
+		b = b[:len(b)-1]
+	}
 	if len(b) == 0 {
 		return nil
 	}

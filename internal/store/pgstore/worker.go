@@ -296,7 +296,9 @@ func (w *worker) transaction(rs []*request, need *locks) error {
 		return err
 	}
 	for id := range w.jobs {
-		need.jobs[id] = need.jobs[id]
+		if _, known := need.jobs[id]; !known {
+			need.jobs[id] = false
+		}
 	}
 	t := &tx{w: w, shared: w.shared, missing: newLocks(), present: map[muster.ThingName]bool{}, settingsRead: map[string]bool{}}
 	t.reader = reader{s: w.s, ctx: ctx, q: w.conn, layers: []*layer{newLayer()}, herd: map[muster.ThingName]bool{}, jobs: map[muster.JobID]bool{}, update: t}
