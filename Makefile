@@ -25,7 +25,12 @@ build: ## build bin/muster, one static binary
 
 test: clients format vet lint unit fuzz missing ## everything that has to hold before a change is shared
 
-clients: ## fetch the JavaScript SDK that test/sdk drives, if npm is there
+clients: ## fetch the JavaScript SDK that test/sdk drives, if npm is there, and PostgreSQL, if this machine is Debian's and yours
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo 'apt-get install postgresql'; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null || \
+		printf '\n*** PostgreSQL could not be installed: what needs it will not run ***\n\n'; \
+	fi
 	@if ! command -v npm >/dev/null 2>&1; then :; \
 	elif [ $(JS)/node_modules/.package-lock.json -nt $(JS)/package-lock.json ]; then :; \
 	else (cd $(JS) && npm ci --no-audit --no-fund --loglevel=error) || \
