@@ -198,6 +198,7 @@ func (s *Store) Feed(ctx context.Context, after muster.Place, limit int) ([]must
 	count := map[uint32]int{}
 	last := map[uint32]int64{}
 	missed := map[uint32]bool{}
+	over := cursor{} // streams of which what was not read is gone, and nothing else is left
 	err = s.look(ctx, func(ctx context.Context) error {
 		got, err := s.pool.Query(ctx, selectFeed, writers, seqs, limit)
 		if err != nil {
@@ -208,17 +209,24 @@ func (s *Store) Feed(ctx context.Context, after muster.Place, limit int) ([]must
 		clear(count)
 		clear(last)
 		clear(missed)
+		clear(over)
 		for got.Next() {
 			var writer int32
-			var seq, moment, when, trimmed int64
+			var seq, entryMoment, when *int64
+			var trimmed int64
 			var facts []byte
-			if err := got.Scan(&writer, &seq, &moment, &when, &facts, &trimmed); err != nil {
+			if err := got.Scan(&writer, &seq, &entryMoment, &when, &facts, &trimmed); err != nil {
 				return err
 			}
-			e := placed{muster.Entry{Writer: uint32(writer), Seq: uint64(seq), At: muster.Time(when)}, moment}
+			if seq == nil {
+				over[writer] = trimmed
+				continue
+			}
+			seqNo, moment := *seq, *entryMoment
+			e := placed{muster.Entry{Writer: uint32(writer), Seq: uint64(seqNo), At: muster.Time(*when)}, moment}
 			var ok bool
 			if e.Facts, ok = decodeFacts(facts); !ok {
-				return muster.Errorf(muster.Internal, "entry %d:%d of the feed does not decode", writer, seq)
+				return muster.Errorf(muster.Internal, "entry %d:%d of the feed does not decode", writer, seqNo)
 			}
 			if after != "" && trimmed > at[writer] && !missed[e.Writer] {
 				e.Missed, missed[e.Writer] = true, true
@@ -249,6 +257,11 @@ func (s *Store) Feed(ctx context.Context, after muster.Place, limit int) ([]must
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	lost := false
+	for w, trimmed := range over {
+		lost = lost || after != ""
+		at[w] = trimmed
+	}
 	var out []muster.Entry
 	for i := range all {
 		e := &all[i]
@@ -257,20 +270,25 @@ func (s *Store) Feed(ctx context.Context, after muster.Place, limit int) ([]must
 		}
 		at[int32(e.Writer)] = int64(e.Seq)
 		e.Place, e.Here = at.place(), s.own[int32(e.Writer)]
+		e.Missed, lost = e.Missed || lost, false
 		out = append(out, e.Entry)
 	}
 	return out, nil
 }
 
-const selectFeed = `SELECT f.writer, f.seq, f.moment, f.at, f.facts, w.trimmed
+// selectFeed gives the entries of all streams behind a place, and of streams of which nothing but what was missed is
+// left a row without an entry.
+const selectFeed = `SELECT w.id, f.seq, f.moment, f.at, f.facts, w.trimmed
 	FROM writer w LEFT JOIN unnest($1::integer[], $2::bigint[]) c(writer, seq) ON c.writer = w.id
-	CROSS JOIN LATERAL (SELECT * FROM feed WHERE writer = w.id AND seq > coalesce(c.seq, 0) ORDER BY seq LIMIT $3) f`
+	LEFT JOIN LATERAL (SELECT * FROM feed WHERE writer = w.id AND seq > coalesce(c.seq, 0) ORDER BY seq LIMIT $3) f ON true
+	WHERE f.seq IS NOT NULL OR w.trimmed > coalesce(c.seq, 0)`
 
 // FeedEnd is how far all streams go.
 func (s *Store) FeedEnd(ctx context.Context) (muster.Place, error) {
 	at := cursor{}
 	err := s.look(ctx, func(ctx context.Context) error {
-		got, err := s.pool.Query(ctx, `SELECT w.id, f.seq FROM writer w CROSS JOIN LATERAL (SELECT seq FROM feed WHERE writer = w.id ORDER BY seq DESC LIMIT 1) f`)
+		got, err := s.pool.Query(ctx, `SELECT w.id, coalesce(f.seq, w.trimmed) FROM writer w
+			LEFT JOIN LATERAL (SELECT seq FROM feed WHERE writer = w.id ORDER BY seq DESC LIMIT 1) f ON true WHERE f.seq IS NOT NULL OR w.trimmed > 0`)
 		if err != nil {
 			return err
 		}
@@ -317,6 +335,10 @@ func (s *Store) trim() {
 	}
 }
 
+// writersKept is how many rounds of this, one a minute, a stream that is over is remembered, so that who has not read to
+// its end is told so. A writer that is fenced has no use for the number of its batch any more; it counts the rounds.
+const writersKept = "-1440"
+
 func (s *Store) tidy(ctx context.Context) error {
 	if err := s.gather(ctx); err != nil {
 		return err
@@ -329,7 +351,8 @@ func (s *Store) tidy(ctx context.Context) error {
 		}{
 			{`UPDATE writer w SET trimmed = greatest(w.trimmed, f.seq) FROM (SELECT writer, max(seq) seq FROM feed WHERE kept < $1 GROUP BY writer) f WHERE f.writer = w.id`, []any{before}},
 			{`DELETE FROM feed f USING writer w WHERE w.id = f.writer AND f.seq <= w.trimmed`, nil},
-			{`DELETE FROM writer w WHERE w.fenced AND NOT EXISTS (SELECT 1 FROM feed WHERE writer = w.id) AND NOT EXISTS (SELECT 1 FROM sums WHERE writer = w.id)`, nil},
+			{`UPDATE writer w SET batch = least(w.batch, 0) - 1 WHERE w.fenced AND NOT EXISTS (SELECT 1 FROM feed WHERE writer = w.id)`, nil},
+			{`DELETE FROM writer w WHERE w.fenced AND w.batch < ` + writersKept + ` AND NOT EXISTS (SELECT 1 FROM feed WHERE writer = w.id) AND NOT EXISTS (SELECT 1 FROM sums WHERE writer = w.id)`, nil},
 			{`DELETE FROM node n WHERE n.ended AND NOT EXISTS (SELECT 1 FROM writer WHERE node = n.id)`, nil},
 		} {
 			if _, err := tx.Exec(ctx, step.sql, step.args...); err != nil {

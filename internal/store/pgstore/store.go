@@ -38,7 +38,7 @@ type Options struct {
 	Readers int
 	// Patience is how long a node may be silent before another takes its work. Default 6 s.
 	Patience time.Duration
-	// FeedKept is how long the feed is kept. Default 24 h.
+	// FeedKept is how long the feed is kept. Default 1 h.
 	FeedKept time.Duration
 	// Manual says that this node's clock is moved by hand: it wants to be the only one.
 	Manual bool
@@ -95,7 +95,7 @@ func Open(o Options) (_ *Store, err error) {
 		o.Patience = 6 * time.Second
 	}
 	if o.FeedKept == 0 {
-		o.FeedKept = 24 * time.Hour
+		o.FeedKept = time.Hour
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
