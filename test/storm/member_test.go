@@ -231,7 +231,7 @@ func (m *member) work1() error {
 	return err
 }
 
-// report updates an execution; over says that it has ended otherwise meanwhile, with its job.
+// report updates an execution; over says that it has ended otherwise meanwhile: with its job, or because the thing has left the group.
 func (m *member) report(job string, number int64, w *task, status string) (over bool, err error) {
 	w.maybe = true
 	a, err := m.ask(job+"/update", fmt.Sprintf(`,"status":%q,"expectedVersion":%d,"executionNumber":%d,"statusDetails":{"v":"%d"}`, status, w.version, number, w.version+1))
@@ -241,7 +241,7 @@ func (m *member) report(job string, number int64, w *task, status string) (over 
 		return false, err
 	case w.late == w.version && (a.Code == "VersionMismatch" || a.Code == "TerminalStateReached" || a.Code == "InvalidStateTransition"):
 		return true, nil // it asks again
-	case job == doomed && (a.Code == "TerminalStateReached" || a.Code == "InvalidStateTransition" || a.Code == "VersionMismatch"):
+	case (job == doomed || job == moving) && (a.Code == "TerminalStateReached" || a.Code == "InvalidStateTransition" || a.Code == "VersionMismatch"):
 		return true, nil
 	case a.Code != "":
 		return false, wrong{fmt.Sprintf("%s/%d at version %d to %s: %s %s", job, number, w.version, status, a.Code, a.Message)}
