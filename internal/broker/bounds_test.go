@@ -13,13 +13,31 @@ import (
 	"time"
 )
 
+// notes are what was logged, by whichever goroutine.
+type notes struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (n *notes) Write(p []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.text.Write(p)
+}
+
+func (n *notes) String() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.text.String()
+}
+
 // A client that does not read holds up nobody, is held a bounded amount for, and is let go in the end.
 func TestSlowSocket(t *testing.T) {
 	for qos := range byte(2) {
 		t.Run(fmt.Sprint("QoS ", qos), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				clients := make(chan *Client, 2)
-				var log strings.Builder
+				var log notes
 				h := bubble(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil)), Hooks: Hooks{Connected: func(c *Client) { clients <- c }}})
 				defer h.stop()
 				k := call{id: "a", keep: true}

@@ -118,7 +118,12 @@ func (m *member) heard(p device.Packet) error {
 type reply struct {
 	ClientToken   string
 	Code, Message string
-	Execution     struct {
+	// ExecutionState is the state as it is, with a refusal of an update.
+	ExecutionState struct {
+		Status        string
+		VersionNumber int64
+	}
+	Execution struct {
 		JobID           string
 		Status          string
 		VersionNumber   int64
@@ -241,7 +246,9 @@ func (m *member) report(job string, number int64, w *task, status string) (over 
 		return false, err
 	case w.late == w.version && (a.Code == "VersionMismatch" || a.Code == "TerminalStateReached" || a.Code == "InvalidStateTransition"):
 		return true, nil // it asks again
-	case (job == doomed || job == moving) && (a.Code == "TerminalStateReached" || a.Code == "InvalidStateTransition" || a.Code == "VersionMismatch"):
+	case job == doomed && (a.Code == "TerminalStateReached" || a.Code == "InvalidStateTransition" || a.Code == "VersionMismatch"):
+		return true, nil
+	case job == moving && a.ExecutionState.Status == "REMOVED" && a.ExecutionState.VersionNumber == w.version+1:
 		return true, nil
 	case a.Code != "":
 		return false, wrong{fmt.Sprintf("%s/%d at version %d to %s: %s %s", job, number, w.version, status, a.Code, a.Message)}
