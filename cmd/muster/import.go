@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -16,7 +17,7 @@ import (
 type importCmd struct {
 	File     string `arg:"" help:"JSON lines; - is the standard input."`
 	Endpoint string `placeholder:"URL" default:"http://127.0.0.1:8080" help:"The running server to import into (default ${default})."`
-	Store    string `placeholder:"DIR" help:"Import into the store of a stopped server, or into a database (postgres://…), instead; it is made if there is none."`
+	Store    string `placeholder:"DIR" help:"Import into the store of a stopped server, or into a database (postgres://…), instead; it is made if there is none. An export of everything needs this, and an empty store."`
 	Atomic   bool   `help:"Import nothing if any line is bad. Without it bad lines are named and the rest is imported."`
 	signing
 }
@@ -31,6 +32,9 @@ func (*importCmd) Help() string {
   {"membership":{"thingName":"lamp-1","thingGroupName":"hall"}}
 
 A line that says what is there already changes nothing, so an import can be repeated.
+
+What muster export wrote is recognised by its first line. It goes, as a whole, into an empty store that no server uses;
+then what the store holds is compared with the file, by counts and digest.
 Exit code 0: every line was taken; 1: lines were refused; 2: the import failed.`
 }
 
@@ -49,6 +53,11 @@ func (c *importCmd) Run(ctx context.Context, w world) error {
 		in = f
 	}
 	in = &progress{r: in, say: func(lines int) { fmt.Fprintf(w.stderr, "%s lines read\n", grouped(lines)) }}
+	if file := bufio.NewReader(in); server.IsExport(file) {
+		return c.everything(ctx, w, file)
+	} else {
+		in = file
+	}
 	var report server.ImportReport
 	var err error
 	if c.Store != "" {
@@ -76,6 +85,19 @@ func (c *importCmd) Run(ctx context.Context, w world) error {
 	return nil
 }
 
+// everything takes an export of everything.
+func (c *importCmd) everything(ctx context.Context, w world, in *bufio.Reader) error {
+	if c.Store == "" {
+		return fmt.Errorf("%s is an export of everything, which goes into an empty store: say which with --store", c.File)
+	}
+	report, err := server.Load(ctx, c.Store, in, warnings(w))
+	if err != nil {
+		return fmt.Errorf("the import stopped: %w", err)
+	}
+	fmt.Fprintf(w.stdout, "imported %s\n", counted(report))
+	return nil
+}
+
 func (c *importCmd) online(ctx context.Context, in io.Reader) (report server.ImportReport, err error) {
 	a, err := c.post(ctx, c.Endpoint, "/_muster/import?atomic="+strconv.FormatBool(c.Atomic), "application/x-ndjson", in)
 	if err != nil {
@@ -91,21 +113,32 @@ func (c *importCmd) online(ctx context.Context, in io.Reader) (report server.Imp
 	return report, nil
 }
 
-// progress counts the lines that pass.
+// progress counts the lines that pass, read or written.
 type progress struct {
 	r     io.Reader
+	w     io.Writer
 	lines int
 	say   func(lines int)
 }
 
 func (p *progress) Read(b []byte) (int, error) {
 	n, err := p.r.Read(b)
+	p.count(b[:n])
+	return n, err
+}
+
+func (p *progress) Write(b []byte) (int, error) {
+	n, err := p.w.Write(b)
+	p.count(b[:n])
+	return n, err
+}
+
+func (p *progress) count(b []byte) {
 	before := p.lines
-	p.lines += bytes.Count(b[:n], []byte{'\n'})
+	p.lines += bytes.Count(b, []byte{'\n'})
 	if p.lines/progressEvery > before/progressEvery {
 		p.say(p.lines / progressEvery * progressEvery)
 	}
-	return n, err
 }
 
 // count is a number of something.

@@ -23,7 +23,8 @@ import (
 type cli struct {
 	Serve    serveCmd    `cmd:"" help:"Run the service."`
 	Apply    applyCmd    `cmd:"" help:"Make jobs, templates and groups as a file says, after showing the plan."`
-	Import   importCmd   `cmd:"" help:"Take things, types, groups and memberships in bulk, as JSON lines."`
+	Import   importCmd   `cmd:"" help:"Take things, types, groups and memberships in bulk, or an export of everything, as JSON lines."`
+	Export   exportCmd   `cmd:"" help:"Write everything a store holds as JSON lines, to move it to another one."`
 	Backup   backupCmd   `cmd:"" help:"Copy a store, also while a server uses it."`
 	Cert     certCmd     `cmd:"" help:"Make certificates for trying out TLS and devices that show who they are."`
 	Check    checkCmd    `cmd:"" help:"Verify the store of a stopped server."`

@@ -10,9 +10,12 @@ import (
 	"muster/internal/engine"
 )
 
+// ToldPrefix is what the names of the settings begin with that say how far processes have told the feed.
+const ToldPrefix = "mqtt/told"
+
 const (
 	// cursorSetting is where the store keeps how far the feed has been told.
-	cursorSetting = "mqtt/told"
+	cursorSetting = ToldPrefix
 	// saveAfter is how long the cursor may lag behind: what is told once more after a crash.
 	saveAfter = time.Second
 	// retryAfter is how long telling rests after the store or the subscribers refused.

@@ -19,7 +19,7 @@ import (
 //
 // Names and values have to satisfy what the operations that make one of them ask. A misspelt member is
 // refused, for nobody looks at a million things afterwards; what AWS adds when it lists things
-// (thingArn, version and so on) is passed over.
+// (thingArn, version and so on) is passed over, and so is what an export of everything adds.
 func ImportLine(line []byte) (engine.ImportRow, error) {
 	p := importLine{r: wire.NewReader(line)}
 	var row engine.ImportRow
@@ -141,7 +141,7 @@ func (p *importLine) thingType() (row engine.ImportRow, err error) {
 		case "searchableAttributes":
 			properties.SearchableAttributes = p.r.Strings("searchableAttributes")
 		default:
-			p.other("thingTypeArn", "thingTypeId")
+			p.other("thingTypeArn", "thingTypeId", "created", "deprecated", "deprecatedAt")
 		}
 	}
 	p.need("thingTypeName", name)
@@ -166,7 +166,7 @@ func (p *importLine) group() (row engine.ImportRow, err error) {
 		case "attributes":
 			properties.AttributePayload = &iot.AttributePayload{Attributes: p.r.Map("attributes")}
 		default:
-			p.other("thingGroupArn", "thingGroupId", "version")
+			p.other("thingGroupArn", "thingGroupId", "version", "created", "sequence")
 		}
 	}
 	p.need("thingGroupName", name)
@@ -187,7 +187,7 @@ func (p *importLine) membership() (row engine.ImportRow, err error) {
 		case "thingGroupName":
 			in.ThingGroupName = p.r.String("thingGroupName")
 		default:
-			p.other("thingArn", "thingGroupArn")
+			p.other("thingArn", "thingGroupArn", "sequence")
 		}
 	}
 	p.need("thingName", in.ThingName)

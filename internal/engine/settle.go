@@ -32,11 +32,19 @@ const (
 // settle settles the jobs that the feed gives reason to, and reports whether the loop has to look for work: because a
 // job was settled, or because another process has changed one. ticking is held.
 func (g *Engine) settle(ctx context.Context) (work bool, err error) {
-	if g.store.Exact() {
-		return false, nil
-	}
 	owns, share := g.store.Share()
 	s := &g.settler
+	if g.store.Exact() {
+		if s.begun {
+			return false, nil
+		}
+		// What comes from a store where this is done behind the feed may have jobs that were still to be settled.
+		if err := g.settleAll(ctx, owns); err != nil {
+			return false, err
+		}
+		s.begun = true
+		return false, nil
+	}
 	if !s.begun || s.share != share {
 		end, err := g.store.FeedEnd(ctx)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"muster"
+	"muster/internal/awsapi"
 	"muster/internal/broker"
 	"muster/internal/engine"
 	"muster/internal/store"
@@ -425,4 +426,4 @@ func (h *hosts) takeOver(ctx context.Context, owns func(string) bool) error {
 }
 
 // toldSetting names the setting of how far a node has told the feed.
-func toldSetting(node string) string { return "mqtt/told/" + node }
+func toldSetting(node string) string { return awsapi.ToldPrefix + "/" + node }

@@ -58,6 +58,17 @@ type Store interface {
 	// Backup writes a consistent copy of the store into dir, which must not exist, while the store is in use.
 	Backup(ctx context.Context, dir string) error
 
+	// Dump gives every row of one committed state but the feed, in an order that Load takes: what a row speaks of comes
+	// before it, things, groups and jobs come as they were made, the executions of a thing at a job by number. Counters,
+	// queues and indexes are not rows. What fn returns ends it.
+	Dump(ctx context.Context, fn func(Row) error) error
+
+	// Load fills an empty store with what Dump gave, and makes counters, queues and indexes; the feed is told nothing. ok is
+	// false behind the last row. Nobody else may use the store meanwhile. A store that has things, types, groups, templates,
+	// tags, jobs or deadlines is refused as Invalid; settings that it has are replaced. After an error, one of next's
+	// included, the store is either as it was, or fails and cannot be opened again.
+	Load(ctx context.Context, next func() (row Row, ok bool, err error)) error
+
 	// Check verifies what is kept (counters against a recount, queues, indexes, the feed) and reports
 	// each problem as a sentence.
 	Check(ctx context.Context, problem func(string)) error
@@ -130,6 +141,20 @@ type (
 	}
 )
 
+// Rows that only Dump gives and Load takes.
+type (
+	// Execution is one execution, pending or over.
+	Execution struct{ muster.Execution }
+	// Spent is the last number that a thing had of a job, where that execution was deleted.
+	Spent struct {
+		Job    muster.JobID
+		Thing  muster.ThingName
+		Number int64
+	}
+	// Seq is at least what NextSeq returned last.
+	Seq uint64
+)
+
 func (Thing) row()     {}
 func (ThingType) row() {}
 func (Group) row()     {}
@@ -141,6 +166,9 @@ func (Tags) row()      {}
 func (Setting) row()   {}
 func (Message) row()   {}
 func (Deadline) row()  {}
+func (Execution) row() {}
+func (Spent) row()     {}
+func (Seq) row()       {}
 
 // A DeadlineKind says what is due.
 type DeadlineKind uint8
@@ -262,4 +290,9 @@ func ParseTimerSubject(s string) (thing muster.ThingName, job muster.JobID, numb
 	j, n, ok2 := strings.Cut(rest, "/")
 	number, err := strconv.ParseInt(n, 10, 64)
 	return muster.ThingName(t), muster.JobID(j), number, ok1 && ok2 && err == nil
+}
+
+// NotEmpty refuses to load a store that has something already.
+func NotEmpty(what string) error {
+	return muster.Errorf(muster.Invalid, "The store is not empty, it has %s; a full export goes into an empty store", what)
 }

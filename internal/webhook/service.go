@@ -20,10 +20,13 @@ import (
 	"muster/internal/engine"
 )
 
+// PlacePrefix is what the names of the settings begin with that say how far hooks have read the feed.
+const PlacePrefix = "webhook/place/"
+
 // Where the store keeps what is here, by the hook's id.
 const (
 	hookSetting  = "webhook/hook/"
-	placeSetting = "webhook/place/"
+	placeSetting = PlacePrefix
 	deadSetting  = "webhook/dead/" // and the event's id
 )
 

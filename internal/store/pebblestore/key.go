@@ -30,6 +30,7 @@ import (
 //	x jid         dead job        its id, while the feed may speak of it
 //	f seq         feed            an entry
 //	w name        setting         its value
+//	L             loading         there while Load fills the store
 const (
 	kMeta     = 'M'
 	kFormat   = 'V'
@@ -52,6 +53,7 @@ const (
 	kDead     = 'x'
 	kFeed     = 'f'
 	kSetting  = 'w'
+	kLoading  = 'L'
 )
 
 func key1(kind byte, id uint32) []byte {

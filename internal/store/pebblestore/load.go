@@ -21,6 +21,9 @@ func (s *Store) load() error {
 	if err := s.checkFormat(); err != nil {
 		return err
 	}
+	if err := s.checkLoaded(); err != nil {
+		return err
+	}
 	if err := s.each(kMeta, func(_, v []byte) bool { return s.meta.decode(v) }); err != nil {
 		return err
 	}

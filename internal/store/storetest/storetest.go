@@ -63,6 +63,21 @@ func Run(t *testing.T, b Backend) {
 			h.check()
 		})
 	}
+	for _, c := range []struct {
+		name string
+		run  func(*harness, Backend)
+	}{
+		{"a dump loads into an empty store", dump},
+		{"a dump and a load can fail", dumpFails},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, reopen := b.Open(t)
+			h := &harness{TB: t, Store: s, reopen: reopen}
+			defer h.stopped()
+			c.run(h, b)
+			h.check()
+		})
+	}
 	t.Run("a backup is the store as it was", func(t *testing.T) {
 		s, reopen := b.Open(t)
 		h := &harness{TB: t, Store: s, reopen: reopen}
