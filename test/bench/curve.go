@@ -199,6 +199,9 @@ func measureConns(ctx context.Context, b *Bench, c *curve, rounds int) error {
 	if err != nil {
 		return err
 	}
+	if err := p.tellAll(ctx, b.Things); err != nil {
+		return err
+	}
 	mqtt := &mqttServer{b: b}
 	var versions []int64
 	for _, n := range c.Sizes {

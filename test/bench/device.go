@@ -131,6 +131,9 @@ func (d *deviceServer) start(ctx context.Context) error {
 	} else if err == nil {
 		d.p, err = d.b.serveMuster(ctx, dir)
 	}
+	if err == nil {
+		err = d.p.tellAll(ctx, d.b.Things)
+	}
 	d.err = err
 	return err
 }

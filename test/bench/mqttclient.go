@@ -22,6 +22,7 @@ type mqttConn struct {
 	topics  string // $aws/things/{thing}/jobs/
 	update  string // topic of updates
 	answer  []byte // topic of their answers
+	notice  []byte // topic of notify-next
 	payload []byte
 	version int64 // of the thing's execution, as it was told
 	rng     *rand.Rand
@@ -45,13 +46,9 @@ func (d mqttDial) open(ctx context.Context, thing int) (*mqttConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := string(appendThing(nil, thing))
-	m := &mqttConn{Conn: device.New(c, device.V311), thing: thing, topics: "$aws/things/" + name + "/jobs/",
-		version: 1, rng: rand.New(rand.NewPCG(rand.Uint64(), uint64(thing)))}
-	m.update = m.topics + naiveJob + "/update"
-	m.answer = []byte(m.update + "/accepted")
+	m := newDevice(c, thing)
 	m.SetDeadline(time.Now().Add(mqttPatience))
-	if _, err = m.Hello(name, false); err == nil {
+	if _, err = m.Hello(string(appendThing(nil, thing)), false); err == nil {
 		err = m.Subscribe(nil, m.topics+"notify-next", m.topics+"start-next/accepted", m.topics+"+/update/accepted")
 	}
 	if err != nil {
@@ -59,6 +56,15 @@ func (d mqttDial) open(ctx context.Context, thing int) (*mqttConn, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+// newDevice makes the device of a thing, whose execution has its first version.
+func newDevice(c net.Conn, thing int) *mqttConn {
+	m := &mqttConn{Conn: device.New(c, device.V311), thing: thing, topics: fmt.Sprintf("$aws/things/%s/jobs/", appendThing(nil, thing)),
+		version: 1, rng: rand.New(rand.NewPCG(rand.Uint64(), uint64(thing)))}
+	m.update = m.topics + naiveJob + "/update"
+	m.answer, m.notice = []byte(m.update+"/accepted"), []byte(m.topics+"notify-next")
+	return m
 }
 
 func (d mqttDial) transport(ctx context.Context, thing int) (net.Conn, error) {
@@ -80,10 +86,12 @@ func (d mqttDial) transport(ctx context.Context, thing int) (net.Conn, error) {
 }
 
 // trip reports to the server and waits until the report is acknowledged and
-// accepted. The version that the thing must have by then is checked.
+// accepted, in whatever order and whatever else the device is told meanwhile.
+// The version that the thing must have by then is checked.
 func (m *mqttConn) trip() error {
 	m.payload = appendUpdate(m.payload[:0], m.version, m.rng.Uint64())
-	if _, err := m.Publish(m.update, m.payload); err != nil {
+	id, err := m.Publish(m.update, m.payload)
+	if err != nil {
 		return err
 	}
 	for acked, accepted := false, false; !acked || !accepted; {
@@ -91,22 +99,22 @@ func (m *mqttConn) trip() error {
 		if err != nil {
 			return err
 		}
-		switch p.Kind {
-		case device.Acked:
+		switch {
+		case p.Kind == device.Acked && p.ID == id:
 			acked = true
-		case device.Message:
-			if !bytes.Equal(p.Topic, m.answer) {
-				return fmt.Errorf("answered on %s: %s", p.Topic, p.Payload)
-			}
+			continue
+		case p.Kind != device.Message:
+			return fmt.Errorf("unexpected packet of type %d, identifier %d", p.Kind, p.ID)
+		case bytes.Equal(p.Topic, m.answer) && !accepted:
 			if err := m.accepted(p.Payload); err != nil {
 				return err
 			}
-			if err := m.Ack(p); err != nil {
-				return err
-			}
 			accepted = true
-		default:
-			return fmt.Errorf("unexpected packet of type %d", p.Kind)
+		case !bytes.Equal(p.Topic, m.notice):
+			return fmt.Errorf("answered on %s: %s", p.Topic, p.Payload)
+		}
+		if err := m.Ack(p); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -108,7 +108,7 @@ func (h *herd) gather(ctx context.Context) error {
 			return fmt.Errorf("the job was not rolled out within %v", mqttPatience)
 		}
 	}
-	return nil
+	return h.p.tellAll(ctx, h.size)
 }
 
 // underWay is how many of a herd are on their way in at a time, as the load has a part of two CPUs where devices have

@@ -97,6 +97,9 @@ func (d *mqttServer) updates(conns int) (measure, against *Meter) {
 		Name:    fmt.Sprintf("MQTT UpdateJobExecution, %d connections", conns),
 		Prepare: d.start,
 		Run: func(ctx context.Context) (s Sample, err error) {
+			if d.lost != nil {
+				return nil, fmt.Errorf("which versions things have is not known since a load failed: %w", d.lost)
+			}
 			load, err := openLoad(ctx, mqttDial{addr: d.p.addrs["mqtt"]}, d.p.pid, d.b.Things, conns)
 			if err != nil {
 				return nil, err
@@ -113,6 +116,7 @@ func (d *mqttServer) updates(conns int) (measure, against *Meter) {
 			s, err = load.run(ctx, d.b.span())
 			<-profiled
 			if err != nil {
+				d.lost = err
 				return nil, err
 			}
 			for _, c := range load.conns {
@@ -173,6 +177,7 @@ type mqttServer struct {
 	err error
 	// versions are what the things were told, from one load to the next.
 	versions map[int]int64
+	lost     error // why versions are not known any more
 }
 
 func (d *mqttServer) start(ctx context.Context) error {
@@ -188,6 +193,9 @@ func (d *mqttServer) start(ctx context.Context) error {
 		d.p, d.err = d.b.serveProfiled(ctx, dir)
 	} else {
 		d.p, d.err = d.b.serveMuster(ctx, dir)
+	}
+	if d.err == nil {
+		d.err = d.p.tellAll(ctx, d.b.Things)
 	}
 	return d.err
 }
