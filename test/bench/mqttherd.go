@@ -24,9 +24,12 @@ type herd struct {
 }
 
 // herdSize is 10,000, or as many as there can be sockets of on one side.
-func herdSize() int {
-	return min(10_000, openFiles()-500)
+func herdSize(b *Bench) int {
+	return min(b.many(10_000), openFiles()-500)
 }
+
+// many is a number of devices, fewer of them beside a small fleet: a bench of a thousand things is a trial.
+func (b *Bench) many(n int) int { return min(n, max(200, b.Things/10)) }
 
 func (h *herd) meters() (measure, against *Meter) {
 	measure = &Meter{

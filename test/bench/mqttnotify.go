@@ -30,7 +30,7 @@ type crowd struct {
 }
 
 func (c *crowd) meter() *Meter {
-	return &Meter{Name: fmt.Sprintf("MQTT notify-next, %d connected", listeners), Prepare: c.gather, Run: c.run}
+	return &Meter{Name: fmt.Sprintf("MQTT notify-next, %d connected", c.b.many(listeners)), Prepare: c.gather, Run: c.run}
 }
 
 // gather starts the server and registers the things.
@@ -38,10 +38,10 @@ func (c *crowd) gather(ctx context.Context) (err error) {
 	if c.p, err = c.b.serveMuster(ctx, filepath.Join(c.b.Dir, "crowd")); err != nil {
 		return err
 	}
-	if err := c.p.register(ctx, listeners); err != nil {
+	if err := c.p.register(ctx, c.b.many(listeners)); err != nil {
 		return err
 	}
-	return c.p.tellAll(ctx, listeners)
+	return c.p.tellAll(ctx, c.b.many(listeners))
 }
 
 // register makes n things that are all in one group.
@@ -90,10 +90,10 @@ func (p *musterProcess) tellAll(ctx context.Context, thing int) error {
 // cancels it, which they are told too. They do not stay for the next round: that
 // may be so late that the server has ended the connections of who was silent.
 func (c *crowd) run(ctx context.Context) (Sample, error) {
-	conns := make([]*mqttConn, listeners)
+	conns := make([]*mqttConn, c.b.many(listeners))
 	defer func() { (&mqttLoad{conns: conns}).close() }()
 	d := mqttDial{addr: c.p.addrs["mqtt"]}
-	err := parallel(listeners, 16, func(i int) (err error) {
+	err := parallel(c.b.many(listeners), 16, func(i int) (err error) {
 		conns[i], err = d.open(ctx, i)
 		return err
 	})
@@ -113,7 +113,7 @@ func (c *crowd) run(ctx context.Context) (Sample, error) {
 		h.add(one.Sub(start))
 	}
 	s := h.sample(at[len(at)-1].Sub(start))
-	s[toldFirstMS] = at[toldFirst-1].Sub(start).Seconds() * 1000
+	s[toldFirstMS] = at[min(toldFirst, len(at))-1].Sub(start).Seconds() * 1000
 	_, err = told(ctx, conns, "", func() error {
 		_, err := c.p.ask(ctx, httpRequest(nil, http.MethodPut, "/jobs/"+job+"/cancel?force=true", "localhost", []byte("{}")))
 		return err

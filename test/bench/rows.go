@@ -111,14 +111,14 @@ func (b *Bench) mqttRows() []Row {
 // fleetRows are P17 and P19: what many devices at once have to wait for.
 func (b *Bench) fleetRows() []Row {
 	told := (&crowd{b: b}).meter()
-	connected := thousands(listeners) + " connected"
+	connected := thousands(int64(b.many(listeners))) + " connected"
 	rows := []Row{
 		{ID: "P17", What: "notify-next after CreateJob, the first 1,000, " + connected, Figure: toldFirstMS, Unit: "ms",
 			Measure: told, Good: 300, Target: 100, LowerIsBetter: true},
 		{ID: "P17", What: "notify-next after CreateJob, p99, " + connected, Figure: P99, Unit: "ms",
 			Measure: told, Good: 300, Target: 300, LowerIsBetter: true},
 	}
-	h := &herd{b: b, size: herdSize()}
+	h := &herd{b: b, size: herdSize(b)}
 	back, shake := h.meters()
 	n := thousands(int64(h.size))
 	return append(rows,

@@ -33,7 +33,25 @@ type Cluster struct {
 	mu      sync.Mutex
 	process *exec.Cmd
 	ended   chan struct{}
-	log     bytes.Buffer
+	log     transcript
+}
+
+// A transcript is what the server wrote, readable while it still writes.
+type transcript struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (w *transcript) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(p)
+}
+
+func (w *transcript) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
 }
 
 // bin is where the programs are, empty if they are not installed.

@@ -148,7 +148,7 @@ func isUnavailable(err error) bool {
 
 func (f *fleet) eventually(what string, ok func() bool) {
 	f.t.Helper()
-	if !within(30*time.Second, func() bool { return ok() || f.t.Failed() }) || f.t.Failed() {
+	if !within(time.Minute, func() bool { return ok() || f.t.Failed() }) || f.t.Failed() {
 		f.t.Fatalf("%s: not in time", what)
 	}
 }

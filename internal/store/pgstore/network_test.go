@@ -139,8 +139,8 @@ func TestNetworkFails(t *testing.T) {
 	f.goesOn("after answers were lost")
 	l.lose.Store(0)
 
-	l.tear.Store(8)
-	f.eventually("requests are cut in the middle", func() bool { return l.torn.Load() == 8 })
+	l.tear.Store(4)
+	f.eventually("requests are cut in the middle", func() bool { return l.torn.Load() == 4 })
 	f.goesOn("after requests were cut")
 	l.tear.Store(0)
 
