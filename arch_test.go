@@ -62,7 +62,7 @@ var rooms = map[string]struct {
 	"cmd/muster":      {may: []string{"std", "muster", "muster/internal/server", "muster/internal/fleet", "muster/internal/operate", "muster/internal/screen", "github.com/alecthomas/kong", "github.com/aws/", "golang.org/x/term"}},
 
 	// What measures may reach inside; what plays the client may not.
-	"test/bench":    {may: []string{"std", "muster", "muster/internal/", "muster/test/device", "github.com/"}},
+	"test/bench":    {may: []string{"std", "muster", "muster/internal/", "muster/test/device", "muster/test/postgres", "github.com/"}},
 	"test/storm":    {may: []string{"std", "muster", "muster/internal/", "muster/test/", "github.com/"}},
 	"test/process":  {may: []string{"std"}},
 	"test/deploy":   {may: []string{"std", "muster/test/process", "go.yaml.in/yaml/"}},

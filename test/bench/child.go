@@ -30,6 +30,8 @@ type Settings struct {
 
 	Answer   string `json:",omitempty"` // what the empty handler answers; which MQTT echo it is
 	Certs    string `json:",omitempty"` // directory of certificates; with it the echo speaks TLS
+	Database string `json:",omitempty"` // address of a database, for what keeps its data in PostgreSQL
+	Nodes    int    `json:",omitempty"` // how many share it
 	Frugal   bool   `json:",omitempty"` // open the store with as little cache as it can do with
 	Profiles string `json:",omitempty"` // directory for CPU profiles of every call; "" takes none
 }
@@ -70,6 +72,8 @@ var services = map[string]func(context.Context, Settings) (service, hello, error
 	"naive":     openNaiveService,
 	"httpempty": openHTTPEmptyService,
 	"engine":    openEngineService,
+	"batched":   openBatchedService,
+	"nodes":     openNodesService,
 	"server":    openServerService,
 	"mqttecho":  openEchoService,
 }

@@ -87,19 +87,23 @@ func (e *engineService) measureWritten() (Sample, error) {
 
 // countReported compares the job's counters with what the devices know.
 func (e *engineService) countReported(ctx context.Context) error {
-	var want muster.Counts
-	reports := int64(0)
-	for _, v := range e.fleet.versions {
+	want, reports := e.fleet.told()
+	if made := e.reports.Load(); made != reports {
+		return fmt.Errorf("%d reports took the versions up by %d", made, reports)
+	}
+	return e.expect(ctx, naiveJob, want)
+}
+
+// told is what the counters must be after the reports that the versions tell of, each from the first version on.
+func (f *fleet) told() (want muster.Counts, reports int64) {
+	for _, v := range f.versions {
 		if reports += v - muster.FirstVersion; v > muster.FirstVersion {
 			want[muster.InProgress]++
 		} else {
 			want[muster.Queued]++
 		}
 	}
-	if made := e.reports.Load(); made != reports {
-		return fmt.Errorf("%d reports took the versions up by %d", made, reports)
-	}
-	return e.expect(ctx, naiveJob, want)
+	return want, reports
 }
 
 // engineUpdates measures durable reports with a number of callers on a store

@@ -22,6 +22,8 @@ import (
 	"regexp"
 	"syscall"
 	"time"
+
+	"muster/test/postgres"
 )
 
 func main() {
@@ -135,6 +137,7 @@ type Bench struct {
 	seeds    map[string]string // directories of stores that others begin with a copy of
 	binary   string            // the muster binary, once it is built
 	certs    *certs            // once they are made
+	cluster  *postgres.Cluster // once it runs
 	closers  []func()
 }
 

@@ -8,7 +8,7 @@ import "fmt"
 // missed.
 func rows(b *Bench) []Row {
 	var all []Row
-	for _, part := range [][]Row{b.yardstickRows(), b.updateRows(), b.deviceRows(), b.mqttRows(), b.jobRows(), b.disturbedRows(), b.sizeRows(), b.startRows(), b.fleetRows(), b.peerRows()} {
+	for _, part := range [][]Row{b.yardstickRows(), b.updateRows(), b.deviceRows(), b.mqttRows(), b.jobRows(), b.disturbedRows(), b.sizeRows(), b.startRows(), b.fleetRows(), b.clusterRows(), b.peerRows()} {
 		all = append(all, part...)
 	}
 	return all

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"muster/test/postgres"
 )
 
 // TestMain lets the test binary be its own child, as the program is.
@@ -248,6 +250,28 @@ func TestProgramRefuses(t *testing.T) {
 		err := run(t.Context(), strings.Fields(args), io.Discard, io.Discard)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", args, err, want)
+		}
+	}
+}
+
+// The yardstick of PostgreSQL and what is held against it keep their counters.
+func TestDatabaseUpdates(t *testing.T) {
+	if !postgres.Installed() {
+		t.Skip("PostgreSQL is not installed (apt-get install postgresql)")
+	}
+	b := testBench(t)
+	for _, m := range []*Meter{b.batchedUpdates(8), b.nodeUpdates(1, 8), b.nodeUpdates(3, 8)} {
+		if err := m.Prepare(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			s, err := m.Run(t.Context())
+			if err != nil {
+				t.Fatalf("%s: %v", m.Name, err)
+			}
+			if s[Operations] == 0 || s[batchSize] < 0.5 || s[batchSize] > 8 || s[walPerOp] < detailsSize || s[tripsPerOp] > 4 {
+				t.Errorf("%s: sample %v", m.Name, s)
+			}
 		}
 	}
 }

@@ -32,6 +32,7 @@ type Cluster struct {
 	port    int
 	mu      sync.Mutex
 	process *exec.Cmd
+	given   []string // settings, as arguments
 	ended   chan struct{}
 	log     transcript
 }
@@ -99,7 +100,7 @@ func URL(t testing.TB) string {
 
 func need(t testing.TB) {
 	t.Helper()
-	if bin() != "" {
+	if Installed() {
 		return
 	}
 	if os.Getenv("MUSTER_REQUIRE_CLIENTS") != "" {
@@ -120,9 +121,12 @@ func Start(t testing.TB) *Cluster {
 	return c
 }
 
-// New makes a cluster and starts it.
-func New() (*Cluster, error) {
-	if bin() == "" {
+// Installed reports whether there is a PostgreSQL to run.
+func Installed() bool { return bin() != "" }
+
+// New makes a cluster with some settings ("name=value") and starts it.
+func New(settings ...string) (*Cluster, error) {
+	if !Installed() {
 		return nil, fmt.Errorf("PostgreSQL is not installed (apt-get install postgresql)")
 	}
 	dir, err := os.MkdirTemp("", "muster-postgres-")
@@ -130,6 +134,9 @@ func New() (*Cluster, error) {
 		return nil, err
 	}
 	c := &Cluster{dir: dir}
+	for _, s := range settings {
+		c.given = append(c.given, "-c", s)
+	}
 	if who := other(); who != nil {
 		if err := os.Chown(dir, int(who.Uid), int(who.Gid)); err != nil {
 			return nil, err
@@ -180,8 +187,9 @@ func freePort() (int, error) {
 func (c *Cluster) Up() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	cmd := c.command("postgres", "-D", filepath.Join(c.dir, "data"), "-p", strconv.Itoa(c.port), "-c", "listen_addresses=127.0.0.1",
-		"-c", "unix_socket_directories="+c.dir, "-c", "max_connections=200", "-c", "shared_buffers=128MB")
+	args := append([]string{"-D", filepath.Join(c.dir, "data"), "-p", strconv.Itoa(c.port), "-c", "listen_addresses=127.0.0.1",
+		"-c", "unix_socket_directories=" + c.dir, "-c", "max_connections=200", "-c", "shared_buffers=128MB"}, c.given...)
+	cmd := c.command("postgres", args...)
 	cmd.Stdout, cmd.Stderr = &c.log, &c.log
 	if err := cmd.Start(); err != nil {
 		return err

@@ -411,5 +411,17 @@ func (s *Store) Backup(context.Context, string) error {
 	return muster.Errorf(muster.Invalid, "A store in PostgreSQL is backed up with its own tools, or by muster export")
 }
 
+// Stats are what the store has counted since it was opened.
+type Stats struct {
+	Batches, Updates uint64        // transactions that were committed, and the Updates in them
+	Time             time.Duration // from the beginning of a batch, tries included, to its commit, of all batches
+	Deadlocks        uint64        // transactions that were done again because they and others waited for each other
+}
+
+// Stats is cheap.
+func (s *Store) Stats() Stats {
+	return Stats{Batches: s.stats.batches.Load(), Updates: s.stats.updates.Load(), Time: time.Duration(s.stats.time.Load()), Deadlocks: s.stats.deadlocks.Load()}
+}
+
 // counters are what the store counts as it goes.
 type counters struct{ batches, updates, time, deadlocks atomic.Uint64 }
