@@ -256,10 +256,8 @@ func TestProgramRefuses(t *testing.T) {
 
 // The yardstick of PostgreSQL and what is held against it keep their counters.
 func TestDatabaseUpdates(t *testing.T) {
-	if !postgres.Installed() {
-		t.Skip("PostgreSQL is not installed (apt-get install postgresql)")
-	}
 	b := testBench(t)
+	b.cluster = postgres.Start(t)
 	for _, m := range []*Meter{b.batchedUpdates(8), b.nodeUpdates(1, 8), b.nodeUpdates(3, 8)} {
 		if err := m.Prepare(t.Context()); err != nil {
 			t.Fatal(err)
