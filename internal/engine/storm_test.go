@@ -64,7 +64,7 @@ func TestStormInPostgres(t *testing.T) {
 	seeds := *stormSeeds
 	if seeds == 0 {
 		if seeds = 20; raceDetector || testing.Short() {
-			seeds = 3
+			seeds = 1
 		}
 	}
 	for n := range seeds {
