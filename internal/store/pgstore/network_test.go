@@ -99,7 +99,7 @@ func (l *line) carry(to, from net.Conn, answers bool) {
 		case answers && bytes.Contains(piece[:n], committed) && l.lose.Add(-1) >= 0:
 			l.lost.Add(1)
 			return
-		case !answers && n > 1500 && l.tear.Add(-1) >= 0:
+		case !answers && n > 300 && l.tear.Add(-1) >= 0:
 			l.torn.Add(1)
 			_, _ = to.Write(piece[:n/2])
 			return
@@ -139,8 +139,9 @@ func TestNetworkFails(t *testing.T) {
 	f.goesOn("after answers were lost")
 	l.lose.Store(0)
 
-	l.tear.Store(4)
-	f.goesOn("while requests are cut in the middle, those that are long enough")
+	l.tear.Store(8)
+	f.eventually("requests are cut in the middle", func() bool { return l.torn.Load() == 8 })
+	f.goesOn("after requests were cut")
 	l.tear.Store(0)
 
 	// Silence: nothing comes through, and nobody is told. The other node has the whole of the work soon.
