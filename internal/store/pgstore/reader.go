@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"slices"
 
@@ -499,7 +500,7 @@ func (r *reader) Tally(id muster.JobID) muster.Tally   { return r.sums(id).tally
 
 func encodeThing(t *muster.Thing) []byte {
 	b := codec.AppendText(nil, t.ID)
-	b = appendUvarint(b, uint64(t.Version))
+	b = binary.AppendUvarint(b, uint64(t.Version))
 	b = codec.AppendText(b, t.Type)
 	b = codec.AppendText(b, t.BillingGroup)
 	return append(b, t.Attributes...)

@@ -1,7 +1,6 @@
 package pgstore
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"slices"
 
@@ -353,8 +352,6 @@ func text[V any](t *tx, row V, is bool) string {
 	}
 	return string(b)
 }
-
-func appendUvarint(b []byte, u uint64) []byte { return binary.AppendUvarint(b, u) }
 
 // execution tells of a change.
 func (l *layer) execution(thing muster.ThingName, job muster.JobID, c *muster.Change, n muster.Notice) {
