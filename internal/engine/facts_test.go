@@ -25,6 +25,10 @@ func (w *world) observe(entry muster.Entry) {
 		w.problem("%s#%d of %s ended with retries left and got none", w.owed.job.id, w.owed.number, w.owed.thing)
 		w.owed = nil
 	}
+}
+
+// settled: no job may be one that had to be aborted and was not.
+func (w *world) settled() {
 	for id := range w.abort {
 		w.problem("job %s met its abort criterion and went on: %v", id, w.jobs[id].tally())
 	}

@@ -207,6 +207,7 @@ func (h *weather) open(at muster.Time) {
 	h.store = &spy{Store: s, look: h.look}
 	h.store.settle = func() error {
 		_, err := h.engine.settle(context.Background()) // within the loop's own round, or while there is none
+		h.settled()
 		return err
 	}
 	if h.manual, err = NewManualClock(context.Background(), s, at); err != nil {
@@ -228,6 +229,9 @@ func (h *weather) look() {
 		}
 		h.fed = e.Place
 		h.observe(e)
+		if h.store.Exact() {
+			h.settled()
+		}
 	}
 }
 
