@@ -119,17 +119,16 @@ async function classic() {
     if (rejected) asker.no(response);
     else asker.ok(response);
   };
-  const subscribed = new Set();
+  const subscribed = new Map();
   let tokens = 0;
   // Subscribes to both answers of an operation the first time, then publishes.
   const call = (operation) => async (request) => {
     const about = { thingName: thing, ...('jobId' in request && { jobId: request.jobId }) };
     const place = operation + JSON.stringify(about);
     if (!subscribed.has(place)) {
-      subscribed.add(place);
-      await jobs[`subscribeTo${operation}Accepted`](about, qos, heard(false));
-      await jobs[`subscribeTo${operation}Rejected`](about, qos, heard(true));
+      subscribed.set(place, Promise.all([jobs[`subscribeTo${operation}Accepted`](about, qos, heard(false)), jobs[`subscribeTo${operation}Rejected`](about, qos, heard(true))]));
     }
+    await subscribed.get(place); // an answer reaches nobody who does not listen yet
     const clientToken = `token-${tokens++}`;
     const answer = new Promise((ok, no) => waiting.set(clientToken, { ok, no }));
     answer.catch(() => {}); // whoever waits for it will see
