@@ -73,13 +73,14 @@ clean: ## remove what was built or fetched
 
 # go test keeps quiet about skipped tests, so say at the very end, where it is seen, which clients were not there.
 missing:
-	@miss() { printf '\n*** %s is missing: its journeys in test/sdk were NOT run. To get it: %s ***\n' "$$1" "$$2"; }; \
+	@miss() { printf '\n*** %s is missing: what needs it was NOT run. To get it: %s ***\n' "$$1" "$$2"; }; \
 	command -v aws >/dev/null 2>&1 || miss 'the AWS CLI' 'apt-get install awscli'; \
 	command -v mosquitto_rr >/dev/null 2>&1 || miss 'Mosquitto' 'apt-get install mosquitto-clients'; \
 	command -v mosquitto >/dev/null 2>&1 || [ -x /usr/sbin/mosquitto ] || miss "Mosquitto's broker" 'apt-get install mosquitto'; \
 	command -v prometheus >/dev/null 2>&1 || miss Prometheus 'apt-get install --no-install-recommends prometheus'; \
 	command -v curl >/dev/null 2>&1 || miss curl 'apt-get install curl'; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 || miss PostgreSQL 'apt-get install postgresql'; \
+	command -v ip >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || miss 'ip (a network that is cut)' 'apt-get install iproute2'; \
 	{ python3 -c 'from boto3 import client' || /usr/bin/python3 -c 'from boto3 import client'; } >/dev/null 2>&1 || \
 		miss boto3 'apt-get install python3-boto3'; \
 	{ command -v node >/dev/null 2>&1 && [ -e $(JS)/node_modules/@aws-sdk/client-iot/package.json ]; } || \

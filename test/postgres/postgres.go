@@ -90,7 +90,7 @@ func Run(m *testing.M) int {
 // PostgreSQL skips the test; where MUSTER_REQUIRE_CLIENTS is set it fails it.
 func URL(t testing.TB) string {
 	t.Helper()
-	need(t)
+	Need(t)
 	once.Do(func() { shared, sharedErr = New() })
 	if sharedErr != nil {
 		t.Fatal(sharedErr)
@@ -98,7 +98,8 @@ func URL(t testing.TB) string {
 	return shared.Database(t)
 }
 
-func need(t testing.TB) {
+// Need skips the test on a machine without PostgreSQL, or fails it where MUSTER_REQUIRE_CLIENTS is set.
+func Need(t testing.TB) {
 	t.Helper()
 	if Installed() {
 		return
@@ -112,7 +113,7 @@ func need(t testing.TB) {
 // Start runs a cluster for one test, which may stop, kill and start it as it likes.
 func Start(t testing.TB) *Cluster {
 	t.Helper()
-	need(t)
+	Need(t)
 	c, err := New()
 	if err != nil {
 		t.Fatal(err)

@@ -321,7 +321,7 @@ func TestCloseWithoutDatabase(t *testing.T) {
 	}
 	c.Down(syscall.SIGQUIT)
 	failed := make(chan error, 1)
-	go func() { failed <- touch(s) }()
+	go func() { failed <- putThing(s, "thing") }()
 	start := time.Now()
 	if err := s.Close(); err == nil {
 		t.Error("nobody could be told of its end, and it did not say so")

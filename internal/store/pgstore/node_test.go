@@ -1,0 +1,83 @@
+package pgstore
+
+import (
+	"context"
+	"testing"
+
+	"muster"
+	"muster/test/postgres"
+)
+
+// A node that others have taken for dead writes nothing more under its old numbers. It goes on under a new name, whoever
+// uses it is told, and the others hear of what it does.
+func TestTakenForDead(t *testing.T) {
+	url := postgres.URL(t)
+	ctx := context.Background()
+	s, other := open(t, Options{URL: url}), open(t, Options{URL: url})
+	for _, name := range []muster.ThingName{"a", "b", "c", "d", "e", "f"} { // by all who write for devices
+		if err := putThing(s, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func(of string) (n int) {
+		t.Helper()
+		if err := other.pool.QueryRow(ctx, "SELECT count(*) FROM "+of).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	place, err := other.FeedEnd(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := s.Node()
+	conn, err := other.connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer drop(conn)
+	if err := bury(ctx, conn, name); err != nil {
+		t.Fatal(err)
+	}
+	const ofTheDead = "feed JOIN writer ON id = writer WHERE fenced"
+	before := count(ofTheDead)
+	if before == 0 {
+		t.Fatal("its numbers are not fenced")
+	}
+	if n := count("lease WHERE node = '" + name + "'"); n != 0 {
+		t.Errorf("it has %d leases", n)
+	}
+	for _, name := range []muster.ThingName{"a", "b", "c", "d", "e", "f", "g", "h"} {
+		if err := putThing(s, name); err != nil {
+			t.Error(err)
+		}
+	}
+	if after := count(ofTheDead); after != before {
+		t.Errorf("%d entries were written under numbers that were fenced", after-before)
+	}
+	if s.Node() == name {
+		t.Error("it has its old name")
+	}
+	select {
+	case <-s.Lost():
+	default:
+		t.Error("nobody was told that it was taken for dead")
+	}
+	heard := 0
+	for {
+		entries, err := other.Feed(ctx, place, 16)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) == 0 {
+			break
+		}
+		for _, e := range entries {
+			place = e.Place
+			heard += len(e.Facts)
+		}
+	}
+	if heard != 8 {
+		t.Errorf("the other node heard of %d things, not of 8", heard)
+	}
+}
