@@ -2,11 +2,7 @@ package pgstore
 
 import (
 	"context"
-	"errors"
-	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -65,38 +61,13 @@ func (f *fleet) cutOff(far, near *Store, off func(bool)) {
 	f.goesOn("after the node was cut off")
 }
 
-// inNamespace is set in the process that has a network of its own.
-const inNamespace = "MUSTER_TEST_IN_NAMESPACE"
-
 // TestNetworkIsCut has the kernel swallow what goes between a node and the database: connections stay open and nobody is
-// told, as when a cable is pulled. It does so in a network of its own, where it can be had.
+// told, as when a cable is pulled.
 func TestNetworkIsCut(t *testing.T) {
-	if os.Getenv(inNamespace) == "" {
-		postgres.Need(t)
-		if _, err := exec.LookPath("ip"); err != nil {
-			const lacking = "the program ip is not installed (apt-get install iproute2)"
-			if os.Getenv("MUSTER_REQUIRE_CLIENTS") != "" && os.Geteuid() == 0 {
-				t.Fatal(lacking)
-			}
-			t.Skip(lacking)
-		}
-		self, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestNetworkIsCut$", "-test.v", "-test.timeout=5m")
-		cmd.Env = append(os.Environ(), inNamespace+"=1")
-		cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
-		newNetwork(cmd)
-		switch err := cmd.Run(); {
-		case errors.Is(err, syscall.EPERM), errors.Is(err, errors.ErrUnsupported):
-			t.Skip("no network namespace can be had here: ", err)
-		case err != nil:
-			t.Error(err)
-		}
+	postgres.Need(t)
+	if !line.Own(t) {
 		return
 	}
-	ip(t, "link set lo up")
 	c, err := postgres.New("listen_addresses=127.0.0.1,127.0.0.2")
 	if err != nil {
 		t.Fatal(err)
@@ -108,20 +79,13 @@ func TestNetworkIsCut(t *testing.T) {
 	for range 2 {
 		f.cutOff(far, near, func(off bool) {
 			if off {
-				ip(t, "route replace blackhole 127.0.0.2/32 table local")
+				line.IP(t, "route replace blackhole 127.0.0.2/32 table local")
 			} else {
-				ip(t, "route del blackhole 127.0.0.2/32 table local")
+				line.IP(t, "route del blackhole 127.0.0.2/32 table local")
 			}
 		})
 	}
 	f.verify(direct)
-}
-
-func ip(t *testing.T, args string) {
-	t.Helper()
-	if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %s: %v\n%s", args, err, out)
-	}
 }
 
 func putThing(s *Store, name muster.ThingName) error {
