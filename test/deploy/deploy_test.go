@@ -214,7 +214,7 @@ func TestCompose(t *testing.T) {
 	compose := documents(t, "compose/compose.yaml")[0]
 	services, secrets := at(compose, "services").(object), at(compose, "secrets").(object)
 	proxy := read(t, "compose/haproxy.cfg")
-	nodes := 0
+	nodes, built := 0, 0
 	for name := range services {
 		if !strings.HasPrefix(name, "muster-") {
 			continue
@@ -238,14 +238,19 @@ func TestCompose(t *testing.T) {
 				t.Errorf("haproxy.cfg has no %q", line)
 			}
 		}
-		if _, err := os.Stat(root + "compose/" + text(node, "build.context") + "/" + text(node, "build.dockerfile")); err != nil {
-			t.Error(err)
+		same(t, "its image", text(node, "image"), "muster")
+		if node["build"] != nil { // for all of them
+			built++
+			if _, err := os.Stat(root + "compose/" + text(node, "build.context") + "/" + text(node, "build.dockerfile")); err != nil {
+				t.Error(err)
+			}
 		}
 		if nodes == 1 {
 			comesUp(t, at(node, "environment").(object))
 		}
 	}
 	same(t, "nodes", nodes, 3)
+	same(t, "nodes whose image is built", built, 1)
 	for _, p := range at(services["haproxy"], "ports").([]any) {
 		_, inside, _ := strings.Cut(p.(string), ":")
 		if !strings.Contains(proxy, "bind :"+inside+"\n") {
