@@ -45,7 +45,7 @@ func (a *API) Follow(ctx context.Context, publish func(context.Context, []Public
 			}
 		}
 	}
-	if f.told != f.saved {
+	if f.unsaved() {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), retryAfter)
 		defer cancel()
 		if err := f.save(last); err != nil {
@@ -62,6 +62,7 @@ type follower struct {
 
 	begun       bool
 	told, saved muster.Place
+	savedAs     string // the name of the setting; that of a node changes when it was taken for dead
 	// namespaces are those of jobs whose executions the feed has spoken of lately. A job keeps its namespace
 	// as long as it lives.
 	namespaces map[muster.JobID]string
@@ -82,7 +83,7 @@ func (f *follower) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if due == nil && f.told != f.saved {
+		if due == nil && f.unsaved() {
 			due = time.After(saveAfter)
 		}
 		var changed <-chan struct{}
@@ -134,7 +135,7 @@ func (f *follower) begin(ctx context.Context) error {
 		text = string(end)
 	}
 	f.told = muster.Place(text)
-	f.saved, f.begun = f.told, true
+	f.saved, f.savedAs, f.begun = f.told, f.cursor(), true
 	f.API.told.reach(f.told, nil)
 	return f.loadEvents(ctx)
 }
@@ -180,12 +181,15 @@ func (f *follower) goBack() error {
 	return nil
 }
 
+func (f *follower) unsaved() bool { return f.told != f.saved || f.cursor() != f.savedAs }
+
 // save keeps the cursor, and has a look at the switches of events when it does.
 func (f *follower) save(ctx context.Context) error {
-	if err := f.engine.SetSetting(ctx, f.cursor(), string(f.told)); err != nil {
+	name := f.cursor()
+	if err := f.engine.SetSetting(ctx, name, string(f.told)); err != nil {
 		return err
 	}
-	f.saved = f.told
+	f.saved, f.savedAs = f.told, name
 	return f.loadEvents(ctx)
 }
 

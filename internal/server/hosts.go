@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,6 +37,14 @@ type hosts struct {
 	claims  []*hosting
 	present map[string]*hosting // those that this node has claimed last, by client id
 	done    []*hosting          // are to be given back
+	owed    debts
+	ended   map[string]bool // nodes that were dead at the last look, and had no clients; run's own
+}
+
+// debts are what this node has taken on and not done yet: sessions to be read from the store, and nodes whose place in the
+// feed is to be gone back to, since those sessions were theirs.
+type debts struct {
+	sessions, nodes map[string]bool
 }
 
 const (
@@ -67,7 +77,8 @@ type hosting struct {
 }
 
 func newHosts(s store.Shared, now func() time.Time, e *engine.Engine, log *slog.Logger) *hosts {
-	return &hosts{store: s, now: now, engine: e, log: log, arrived: make(chan struct{}, 1), present: map[string]*hosting{}}
+	return &hosts{store: s, now: now, engine: e, log: log, arrived: make(chan struct{}, 1), present: map[string]*hosting{},
+		owed: debts{map[string]bool{}, map[string]bool{}}}
 }
 
 // hostValue is a host's setting; no node or thing has a NUL in its name.
@@ -103,24 +114,70 @@ func (h *hosts) claim(ctx context.Context, id string, thing muster.ThingName) (o
 		}
 	}
 	if c.stored {
-		if err := h.broker.Take(ctx, id); err != nil {
+		if err := h.bring(ctx, id, c.from); err != nil {
+			h.owe(id, c.from)
 			return false, err
-		}
-		if c.from != "" {
-			// What the other node had not told yet, this one may have passed by.
-			return true, h.goBack(ctx, c.from)
 		}
 	}
 	return true, nil
 }
 
-// goBack makes this node tell the feed again from where another one had come.
-func (h *hosts) goBack(ctx context.Context, node string) error {
-	place, err := h.engine.Setting(ctx, h.told(node))
+// bring reads a session from the store, and has the feed told again from where the node had come that had it before, if
+// another one had: what that one had not told yet, this one may have passed by.
+func (h *hosts) bring(ctx context.Context, session, from string) error {
+	if session != "" {
+		if err := h.broker.Take(ctx, session); err != nil {
+			return err
+		}
+	}
+	if from == "" {
+		return nil
+	}
+	place, err := h.engine.Setting(ctx, h.told(from))
 	if err == nil {
 		h.rewind(muster.Place(place))
 	}
 	return err
+}
+
+// owe notes that a session is still to be brought here.
+func (h *hosts) owe(session, from string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.owed.sessions[session] = true
+	if from != "" {
+		h.owed.nodes[from] = true
+	}
+}
+
+// settle brings what is owed: all sessions before the feed is told again.
+func (h *hosts) settle(ctx context.Context) error {
+	h.mu.Lock()
+	sessions, nodes := slices.Collect(maps.Keys(h.owed.sessions)), slices.Collect(maps.Keys(h.owed.nodes))
+	h.mu.Unlock()
+	for _, id := range sessions {
+		h.mu.Lock()
+		c := h.present[id]
+		still := c != nil && !c.revoked
+		h.mu.Unlock()
+		if still {
+			if err := h.bring(ctx, id, ""); err != nil {
+				return err
+			}
+		}
+		h.mu.Lock()
+		delete(h.owed.sessions, id)
+		h.mu.Unlock()
+	}
+	for _, node := range nodes {
+		if err := h.bring(ctx, "", node); err != nil {
+			return err
+		}
+		h.mu.Lock()
+		delete(h.owed.nodes, node)
+		h.mu.Unlock()
+	}
+	return nil
 }
 
 func (h *hosts) arrive() {
@@ -178,6 +235,9 @@ func (h *hosts) run(ctx context.Context) {
 			} else {
 				share, looks = now, 0
 			}
+		}
+		if err := h.settle(ctx); err != nil && ctx.Err() == nil {
+			h.log.Warn("sessions that were other nodes' are not here yet", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -342,7 +402,7 @@ func (h *hosts) letGo(ctx context.Context) error {
 // feed to where those nodes had come. Of clients without a session nothing is left but a setting.
 func (h *hosts) takeOver(ctx context.Context, owns func(string) bool) error {
 	me := h.store.Node()
-	dead := map[string]bool{}
+	dead, named := map[string]bool{}, map[string]bool{}
 	alive := map[string]bool{me: true}
 	type left struct {
 		id, value string
@@ -360,6 +420,7 @@ func (h *hosts) takeOver(ctx context.Context, owns func(string) bool) error {
 		for _, row := range rows {
 			node, _, _ := parseHost(row.Value)
 			id := strings.TrimPrefix(row.Name, hostPrefix)
+			named[node] = true
 			if alive[node] || !owns(id) {
 				continue
 			}
@@ -374,15 +435,13 @@ func (h *hosts) takeOver(ctx context.Context, owns func(string) bool) error {
 			break
 		}
 	}
-	if len(all) == 0 {
-		return nil
-	}
 	taken := 0
 	for rest := all; len(rest) > 0; {
 		n := min(len(rest), claimsAtOnce)
 		var mine []*hosting
+		var from []string
 		err := h.store.Update(ctx, store.Keys{}, func(tx store.Tx) error {
-			mine = mine[:0]
+			mine, from = mine[:0], from[:0]
 			for _, l := range rest[:n] {
 				if tx.Setting(hostPrefix+l.id) != l.value {
 					continue // it has come to another node meanwhile
@@ -395,33 +454,47 @@ func (h *hosts) takeOver(ctx context.Context, owns func(string) bool) error {
 				}
 				c := &hosting{id: l.id, thing: thing, name: uuid.NewString(), up: true}
 				tx.Put(store.Setting{Name: hostPrefix + l.id, Value: hostValue(me, c)})
-				mine = append(mine, c)
+				mine, from = append(mine, c), append(from, node)
 			}
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		for _, c := range mine {
+		for i, c := range mine {
 			h.mu.Lock()
 			h.present[c.id] = c
 			h.mu.Unlock()
-			if err := h.broker.Take(ctx, c.id); err != nil {
-				return err
-			}
-			taken++
+			h.owe(c.id, from[i])
 		}
+		taken += len(mine)
 		rest = rest[n:]
 	}
-	if taken == 0 {
-		return nil
+	if taken > 0 {
+		h.log.Info("sessions of nodes that ended are taken over", "sessions", taken, "nodes", len(dead))
 	}
-	for node := range dead {
-		if err := h.goBack(ctx, node); err != nil {
-			return err
+	return h.forget(ctx, named)
+}
+
+// forget removes how far nodes have told the feed that are dead, and were at the last look too, and have no clients any more.
+func (h *hosts) forget(ctx context.Context, named map[string]bool) error {
+	told, err := h.engine.Settings(ctx, h.told(""))
+	if err != nil {
+		return err
+	}
+	before := h.ended
+	h.ended = map[string]bool{}
+	for node := range told {
+		if named[node] || h.store.Alive(ctx, node) {
+			continue
+		}
+		h.ended[node] = true
+		if before[node] {
+			if err := h.engine.SetSetting(ctx, h.told(node), ""); err != nil {
+				return err
+			}
 		}
 	}
-	h.log.Info("sessions of nodes that ended are taken over", "sessions", taken, "nodes", len(dead))
 	return nil
 }
 

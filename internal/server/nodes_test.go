@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 
+	"muster"
+	"muster/internal/engine"
 	"muster/internal/store"
 	"muster/internal/store/pgstore"
 	"muster/test/postgres"
@@ -104,19 +107,25 @@ func TestMessagesCrossNodes(t *testing.T) {
 	}
 }
 
-// untilTwo waits until nodes have seen each other.
-func untilTwo(t *testing.T, nodes ...*node) {
+// until looks again and again whether something is so.
+func until(t *testing.T, what string, so func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for _, n := range nodes {
-		for late := time.After(patience); n.store.Lonely(); {
-			select {
-			case <-tick.C:
-			case <-late:
-				t.Fatal("nodes do not see each other")
-			}
+	for late := time.After(patience); !so(); {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("not in time: %s", what)
 		}
+	}
+}
+
+// untilTwo waits until nodes have seen each other.
+func untilTwo(t *testing.T, nodes ...*node) {
+	t.Helper()
+	for _, n := range nodes {
+		until(t, "nodes see each other", func() bool { return !n.store.Lonely() })
 	}
 }
 
@@ -180,17 +189,85 @@ func TestSessionsOutliveTheirNode(t *testing.T) {
 // untilPending waits for a job to be rolled out, by whichever node it is.
 func untilPending(t *testing.T, n *node, id string) {
 	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for late := time.After(patience); ; {
-		if _, answer := ask(t, "GET", n.url+"/things/lamp/jobs", ""); strings.Contains(answer, `"`+id+`"`) {
-			return
+	until(t, "job "+id+" is rolled out", func() bool {
+		_, answer := ask(t, "GET", n.url+"/things/lamp/jobs", "")
+		return strings.Contains(answer, `"`+id+`"`)
+	})
+}
+
+// unsteady is a store that cannot be read at first.
+type unsteady struct {
+	store.Shared
+	fails int
+}
+
+func (u *unsteady) View(ctx context.Context, fn func(store.Reader) error) error {
+	if u.fails--; u.fails >= 0 {
+		return errors.New("no database")
+	}
+	return u.Shared.View(ctx, fn)
+}
+
+// What was to be told to the clients of a node that is dead is told when the database can be read again, not before and
+// not never.
+func TestTakingOverIsTriedAgain(t *testing.T) {
+	n := startNode(t, postgres.URL(t))
+	flaky := &unsteady{Shared: n.store}
+	h := newHosts(n.store, time.Now, engine.New(flaky, engine.Options{Clock: new(engine.SystemClock)}), n.log)
+	h.broker, h.told = n.mqtt.broker, toldSetting
+	var to []muster.Place
+	h.rewind = func(p muster.Place) { to = append(to, p) }
+	if err := n.engine.SetSetting(t.Context(), toldSetting("dead"), "so far"); err != nil {
+		t.Fatal(err)
+	}
+	h.owe("lamp", "dead")
+	flaky.fails = 1
+	if err := h.settle(t.Context()); err == nil || len(to) > 0 {
+		t.Errorf("told again from %q, %v", to, err)
+	}
+	for range 2 {
+		if err := h.settle(t.Context()); err != nil || len(to) != 1 || to[0] != "so far" {
+			t.Errorf("told again from %q, %v", to, err)
 		}
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("job %s is not rolled out", id)
+	}
+}
+
+// Nothing stays behind of a node that ended and has no clients any more.
+func TestEndedNodesAreForgotten(t *testing.T) {
+	url := postgres.URL(t)
+	a, b := startNode(t, url), startNode(t, url)
+	h := newHosts(b.store, time.Now, b.engine, b.log)
+	h.told = toldSetting
+	ctx := t.Context()
+	var name string
+	look := func() (dead, alive bool) {
+		t.Helper()
+		if err := h.takeOver(ctx, func(string) bool { return false }); err != nil {
+			t.Fatal(err)
 		}
+		told, err := b.engine.Settings(ctx, toldSetting(""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, dead = told[name]
+		_, alive = told[b.store.Node()]
+		return dead, alive
+	}
+	i := 0
+	until(t, "both nodes tell", func() bool { // each under the name that it has by then
+		want(t, "POST", fmt.Sprintf("%s/things/lamp%d", b.url, i), "{}", 200)
+		i++
+		name = a.store.Node()
+		dead, alive := look()
+		return dead && alive
+	})
+	a.store.Abandon()
+	until(t, "the node is taken for dead", func() bool { return !b.store.Alive(ctx, name) })
+	if dead, _ := look(); !dead {
+		t.Error("it is forgotten though somebody may be taking over from it")
+	}
+	if dead, alive := look(); dead || !alive {
+		t.Error("what stays behind is not that of the node that lives")
 	}
 }
 
