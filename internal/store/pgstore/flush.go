@@ -215,7 +215,9 @@ func (t *tx) executionStatements(l *layer, b *pgx.Batch) {
 		statuses     []int16
 		data         [][]byte
 	}
-	var record []byte // of all, end to end
+	n := len(l.execs)
+	e.things, e.jobs, e.numbers, e.statuses, e.data = make([]string, 0, n), make([]string, 0, n), make([]int64, 0, n), make([]int16, 0, n), make([][]byte, 0, n)
+	record := make([]byte, 0, 64*n) // of all, end to end
 	for key, k := range l.execs {
 		if !k.ok {
 			gone.things, gone.jobs, gone.numbers = append(gone.things, string(key.thing)), append(gone.jobs, string(key.job)), append(gone.numbers, key.number)

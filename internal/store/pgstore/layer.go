@@ -80,6 +80,12 @@ func newLayer() *layer {
 		settings: table[string, string]{}, deadlines: table[deadlineKey, string]{}, sums: map[muster.JobID]*sums{}}
 }
 
+// small reports whether a layer is no larger than those of devices' acts, so that emptying it costs little.
+func (l *layer) small() bool {
+	const most = 4 * batchAtMost
+	return max(len(l.things), len(l.queues), len(l.groupsOf), len(l.members), len(l.execs), len(l.ends), len(l.spent), len(l.jobs), len(l.deadlines), len(l.settings)) <= most && cap(l.facts) <= most<<10
+}
+
 // reset empties a layer for the next function.
 func (l *layer) reset() {
 	facts := l.facts[:0]

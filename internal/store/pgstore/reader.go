@@ -189,13 +189,15 @@ func (r *reader) takePending(got pgx.Rows, err error, names []string) {
 		return
 	}
 	defer got.Close()
-	queues := map[muster.ThingName][]muster.Execution{}
+	queues := make(map[muster.ThingName][]muster.Execution, len(names))
+	var job muster.JobID // mostly they are of the same
 	for got.Next() {
-		e, err := scanExecution(got)
+		e, err := scanPending(got, names, job)
 		if err != nil {
 			r.fail(err)
 			return
 		}
+		job = e.Job
 		queues[e.Thing] = append(queues[e.Thing], e)
 		r.jobs[e.Job] = true
 	}
@@ -220,7 +222,7 @@ func (r *reader) takeJobs(got pgx.Rows, err error) {
 	}
 	defer got.Close()
 	for got.Next() {
-		j, err := scanJob(got)
+		j, err := r.scanJob(got)
 		if err != nil {
 			r.fail(err)
 			return
@@ -239,6 +241,28 @@ func scanExecution(got pgx.Rows) (e muster.Execution, err error) {
 	return decodeExecution(thing, job, e.Number, data)
 }
 
+// scanPending reads what scanExecution does, of one of the things of names, which are sorted. Names are not copied, and
+// columns not looked at one by one: there are many such rows.
+func scanPending(got pgx.Rows, names []string, job muster.JobID) (e muster.Execution, err error) {
+	raw, fields := got.RawValues(), got.FieldDescriptions()
+	i, ok := slices.BinarySearchFunc(names, raw[0], func(name string, raw []byte) int {
+		switch {
+		case name < string(raw):
+			return -1
+		case name == string(raw):
+			return 0
+		}
+		return 1
+	})
+	if !ok || fields[2].Format != pgx.BinaryFormatCode || fields[3].Format != pgx.BinaryFormatCode {
+		return scanExecution(got)
+	}
+	if string(job) != string(raw[1]) {
+		job = muster.JobID(raw[1])
+	}
+	return decodeExecution(names[i], string(job), int64(binary.BigEndian.Uint64(raw[2])), raw[3])
+}
+
 func decodeExecution(thing, job string, number int64, data []byte) (muster.Execution, error) {
 	e := muster.Execution{Thing: muster.ThingName(thing), Job: muster.JobID(job), Number: number}
 	if !codec.DecodeExecution(data, &e) {
@@ -255,6 +279,13 @@ func scanJob(got pgx.Rows) (j jobRow, err error) {
 		return j, err
 	}
 	return decodeJob(data, ord)
+}
+
+func (r *reader) scanJob(got pgx.Rows) (jobRow, error) {
+	if r.update != nil {
+		return r.update.w.scanJob(got)
+	}
+	return scanJob(got)
 }
 
 func decodeJob(data []byte, ord int64) (jobRow, error) {
@@ -438,7 +469,7 @@ func (r *reader) job(id muster.JobID) (jobRow, bool) {
 	for _, other := range ids {
 		base.jobs[muster.JobID(other)] = known[jobRow]{}
 	}
-	for _, j := range rows(r, scanJob, selectJobs, ids) {
+	for _, j := range rows(r, r.scanJob, selectJobs, ids) {
 		base.jobs[j.ID] = known[jobRow]{j, true}
 	}
 	k := base.jobs[id]

@@ -150,10 +150,10 @@ func Open(o Options) (_ *Store, err error) {
 	for range o.Writers {
 		w := newWaiting()
 		s.shared = append(s.shared, w)
-		s.start(&worker{s: s, shared: true, waiting: w, done: &s.sharing, jobs: map[muster.JobID]bool{}})
+		s.start(&worker{s: s, shared: true, waiting: w, done: &s.sharing, jobs: map[muster.JobID]bool{}, hot: map[muster.JobID]*hotJob{}})
 	}
 	for range o.Others {
-		s.start(&worker{s: s, waiting: s.single, done: &s.alone, jobs: map[muster.JobID]bool{}})
+		s.start(&worker{s: s, waiting: s.single, done: &s.alone, jobs: map[muster.JobID]bool{}, hot: map[muster.JobID]*hotJob{}})
 	}
 	s.chores.Go(s.beat)
 	s.chores.Go(s.listen)

@@ -28,7 +28,6 @@ type tx struct {
 	moment  uint64
 	seq     uint64 // the last sequence number given
 	flushed bool   // something is written already
-	spare   *layer // of the function before, empty
 }
 
 // spanOfMoment is how many sequence numbers belong to one moment.

@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -113,6 +114,76 @@ type worker struct {
 	feed  int64 // the last entry
 	at    muster.Time
 	jobs  map[muster.JobID]bool // to be held by the next transactions, for the last one turned out to need them
+	hot   map[muster.JobID]*hotJob
+	spare []*layer // empty ones, of transactions before
+}
+
+// layer is an empty one.
+func (w *worker) layer() *layer {
+	if n := len(w.spare); n > 0 {
+		l := w.spare[n-1]
+		w.spare = w.spare[:n-1]
+		return l
+	}
+	return newLayer()
+}
+
+// keep empties layers for the next transaction. Those that have become very large are dropped.
+func (w *worker) keep(layers ...*layer) {
+	for _, l := range layers {
+		if l.small() {
+			l.reset()
+			w.spare = append(w.spare, l)
+		}
+	}
+}
+
+// A hotJob is one that queues spoke of lately: it is read along with the queues of the next ones, and not decoded again as
+// long as it is the same.
+type hotJob struct {
+	data []byte
+	row  jobRow
+	idle int // transactions since a queue spoke of it
+}
+
+const (
+	hotAtMost = 256
+	hotFor    = 16 // transactions
+)
+
+// scanJob reads a row of the table of jobs.
+func (w *worker) scanJob(got pgx.Rows) (jobRow, error) {
+	var id string
+	var ord int64
+	var data []byte
+	if err := got.Scan(&id, &ord, &data); err != nil {
+		return jobRow{}, err
+	}
+	h := w.hot[muster.JobID(id)]
+	if h != nil && h.row.ord == uint64(ord) && bytes.Equal(h.data, data) {
+		return h.row, nil
+	}
+	j, err := decodeJob(data, ord)
+	if h != nil && err == nil {
+		h.data, h.row = data, j
+	}
+	return j, err
+}
+
+// heat has the jobs that queues speak of read with the next ones.
+func (w *worker) heat(jobs map[muster.JobID]bool) {
+	for id, h := range w.hot {
+		if h.idle++; h.idle > hotFor {
+			delete(w.hot, id)
+		}
+	}
+	for id := range jobs {
+		if h := w.hot[id]; h != nil {
+			h.idle = 0
+		} else if len(w.hot) < hotAtMost {
+			w.hot[id] = &hotJob{}
+		}
+	}
 }
 
 func (w *worker) run() {
@@ -305,12 +376,13 @@ func (w *worker) transaction(rs []*request, need *locks) error {
 		}
 	}
 	t := &tx{w: w, shared: w.shared, missing: newLocks(), present: map[muster.ThingName]bool{}, settingsRead: map[string]bool{}}
-	t.reader = reader{s: w.s, ctx: ctx, q: w.conn, layers: []*layer{newLayer()}, herd: map[muster.ThingName]bool{}, jobs: map[muster.JobID]bool{}, update: t}
+	defer func() { w.keep(t.layers...) }()
+	t.reader = reader{s: w.s, ctx: ctx, q: w.conn, layers: []*layer{w.layer()}, herd: map[muster.ThingName]bool{}, jobs: map[muster.JobID]bool{}, update: t}
 	if err := t.begin(need); err != nil {
 		return w.undo(ctx, err)
 	}
 	if t.shared {
-		t.layers = append(t.layers, newLayer()) // of the functions before
+		t.layers = append(t.layers, w.layer()) // of the functions before
 	}
 	for _, r := range rs {
 		r.err = t.run(r.fn)
@@ -473,12 +545,15 @@ func (t *tx) begin(need *locks) error {
 		b.Queue(lockThings, things)
 	}
 	b.Queue(nextMoment)
+	var hot []string
 	if things != nil {
 		b.Queue(selectPending, things)
-		b.Queue(jobsPending, things)
+		if hot = sortedNames(t.w.hot); len(hot) > 0 {
+			b.Queue(selectJobs, hot)
+		}
 	}
 	results := t.q.SendBatch(t.ctx, b)
-	err := t.begun(results, need, len(groups), jobs, things)
+	err := t.begun(results, need, len(groups), jobs, things, len(hot) > 0)
 	if cerr := results.Close(); err == nil {
 		err = cerr
 	}
@@ -489,7 +564,7 @@ func (t *tx) begin(need *locks) error {
 }
 
 // begun takes the answers of begin, in their order.
-func (t *tx) begun(results pgx.BatchResults, need *locks, groups int, jobs []run, things []string) error {
+func (t *tx) begun(results pgx.BatchResults, need *locks, groups int, jobs []run, things []string, hot bool) error {
 	if _, err := results.Exec(); err != nil {
 		return err
 	}
@@ -531,18 +606,18 @@ func (t *tx) begun(results pgx.BatchResults, need *locks, groups int, jobs []run
 	if things != nil {
 		got, err := results.Query()
 		t.takePending(got, err, things)
-		got, err = results.Query()
-		t.takeJobs(got, err)
+		if hot {
+			got, err = results.Query()
+			t.takeJobs(got, err)
+		}
+		t.w.heat(t.jobs)
 	}
 	return t.err
 }
 
 // run runs one function in a layer of its own.
 func (t *tx) run(fn func(store.Tx) error) (err error) {
-	mine := t.spare
-	if t.spare = nil; mine == nil {
-		mine = newLayer()
-	}
+	mine := t.w.layer()
 	t.layers = append(t.layers, mine)
 	clear(t.settingsRead)
 	before := t.missing
@@ -574,8 +649,7 @@ func (t *tx) run(fn func(store.Tx) error) (err error) {
 			t.top().over(mine)
 			t.top().tell(mine)
 		}
-		mine.reset()
-		t.spare = mine
+		t.w.keep(mine)
 	}()
 	err = fn(t)
 	return err
@@ -648,7 +722,7 @@ func (t *tx) takeMoment(results pgx.BatchResults) {
 func (t *tx) takeNewJobs(got pgx.Rows) {
 	defer got.Close()
 	for got.Next() {
-		j, err := scanJob(got)
+		j, err := t.scanJob(got)
 		if err != nil {
 			t.fail(err)
 			return
@@ -700,7 +774,7 @@ func (t *tx) holdDue(due []store.Deadline) {
 			t.base().jobs[muster.JobID(id)] = known[jobRow]{}
 			t.held.jobs[muster.JobID(id)] = true
 		}
-		for _, j := range rows(&t.reader, scanJob, selectJobs+` ORDER BY id FOR UPDATE`, ids) {
+		for _, j := range rows(&t.reader, t.scanJob, selectJobs+` ORDER BY id FOR UPDATE`, ids) {
 			t.base().jobs[j.ID] = known[jobRow]{j, true}
 		}
 	}
