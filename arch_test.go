@@ -26,7 +26,7 @@ var rooms = map[string]struct {
 
 	"internal/store":       {may: []string{"std", "muster"}, refuses: []string{"os", "net", "database/sql"}},
 	"internal/store/codec": {may: []string{"std", "muster"}, refuses: []string{"os", "net"}},
-	"internal/store/pgstore": {may: []string{"std", "muster", "muster/internal/store", "muster/internal/store/codec", "github.com/jackc/pgx/v5/",
+	"internal/store/pgstore": {may: []string{"std", "muster", "muster/internal/store", "muster/internal/store/codec", "muster/internal/meter", "github.com/jackc/pgx/v5/",
 		"github.com/google/uuid"}, refuses: []string{"os", "database/sql"}},
 	"internal/store/pebblestore": {may: []string{"std", "muster", "muster/internal/store", "muster/internal/store/codec", "muster/internal/meter",
 		"github.com/cockroachdb/pebble/v2/", "github.com/cockroachdb/crlib/crtime",

@@ -16,6 +16,7 @@ import (
 	"muster/internal/engine"
 	"muster/internal/meter"
 	"muster/internal/store/pebblestore"
+	"muster/internal/store/pgstore"
 	"muster/internal/webhook"
 )
 
@@ -26,12 +27,13 @@ type Sources struct {
 	Engine   *engine.Engine
 	Broker   func() broker.Stats // nil: the broker is somebody else's, and so are its numbers
 	Webhooks *webhook.Service
-	// Store is nil for a store that does not count as the embedded one does.
-	Store   func() pebblestore.Stats
-	Health  func() error // of the store
-	Streams func() (open int, cut uint64)
-	Now     func() time.Time // real time
-	Version string
+	// Of Store and Database one is nil, or both are: it is an embedded store, a database, or counts nothing.
+	Store    func() pebblestore.Stats
+	Database func() pgstore.Stats
+	Health   func() error // of the store
+	Streams  func() (open int, cut uint64)
+	Now      func() time.Time // real time
+	Version  string
 }
 
 // Handler serves what Prometheus scrapes.
@@ -58,16 +60,19 @@ var (
 	pending     = describe("executions_pending", "Job executions that are QUEUED or IN_PROGRESS.")
 	things      = describe("things", "Registered things.")
 
-	storeUp       = describe("store_up", "1 while the store can promise durability.")
-	storeUpdates  = describe("store_updates_total", "Updates written.")
-	storeBatches  = describe("store_batch_size", "Updates that share one commit.")
-	storeSyncs    = describe("store_sync_duration_seconds", "What waiting for the disk took, per commit.")
-	storeWaits    = describe("store_queue_wait_seconds", "What the first update of a commit waited for the writer.")
-	storeQueue    = describe("store_queue_length", "Updates that wait for the writer.")
-	storeLog      = describe("store_log_bytes_total", "Bytes written to the log.")
-	storeFlushed  = describe("store_flushed_bytes_total", "Bytes written to tables from memory.")
-	storeCompact  = describe("store_compacted_bytes_total", "Bytes written to tables from tables.")
-	storeDiskSize = describe("store_disk_bytes", "Size of the store's directory.")
+	storeUp         = describe("store_up", "1 while the store can promise durability.")
+	storeUpdates    = describe("store_updates_total", "Updates written.")
+	storeBatches    = describe("store_batch_size", "Updates that share one commit.")
+	storeSyncs      = describe("store_sync_duration_seconds", "What waiting for the disk took, per commit; with PostgreSQL, for it to write and to commit.")
+	storeWaits      = describe("store_queue_wait_seconds", "What the first update of a commit waited for the writer.")
+	storeQueue      = describe("store_queue_length", "Updates that wait for the writer.")
+	storeStatements = describe("store_statements_total", "Statements given to the database.")
+	storeTrips      = describe("store_round_trips_total", "How often the database was asked and waited for.")
+	storeDeadlocks  = describe("store_deadlocks_total", "Transactions done again because they and others waited for each other.")
+	storeLog        = describe("store_log_bytes_total", "Bytes written to the log.")
+	storeFlushed    = describe("store_flushed_bytes_total", "Bytes written to tables from memory.")
+	storeCompact    = describe("store_compacted_bytes_total", "Bytes written to tables from tables.")
+	storeDiskSize   = describe("store_disk_bytes", "Size of the store's directory.")
 
 	feedEntries = describe("feed_entries_total", "Entries of the feed that were told.")
 	feedFacts   = describe("feed_facts_total", "Facts of this process in them.")
@@ -195,6 +200,17 @@ func (c *collector) store(out sink) {
 		up = 0
 	}
 	out.gauge(storeUp, up)
+	if c.Database != nil {
+		s := c.Database()
+		out.counter(storeUpdates, s.Updates)
+		out.histogram(storeBatches, s.BatchSizes, pieces)
+		out.histogram(storeSyncs, s.Commits, seconds)
+		out.histogram(storeWaits, s.Waits, seconds)
+		out.gauge(storeQueue, float64(s.Waiting))
+		out.counter(storeStatements, s.Statements)
+		out.counter(storeTrips, s.Trips)
+		out.counter(storeDeadlocks, s.Deadlocks)
+	}
 	if c.Store == nil {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -104,6 +105,22 @@ func TestMessagesCrossNodes(t *testing.T) {
 	case p := <-watcher.inbox:
 		t.Errorf("%s came once more", p.Topic)
 	default:
+	}
+}
+
+// What a node asks of the database is among its metrics, as group commit is with the embedded store.
+func TestDatabaseIsCounted(t *testing.T) {
+	n := startNode(t, postgres.URL(t))
+	want(t, "POST", n.url+"/things/lamp", "{}", 200)
+	_, text := ask(t, "GET", n.url+"/metrics", "")
+	for _, name := range []string{"muster_store_updates_total", "muster_store_batch_size_count", "muster_store_sync_duration_seconds_count", "muster_store_queue_wait_seconds_count",
+		"muster_store_statements_total", "muster_store_round_trips_total"} {
+		if !regexp.MustCompile(`(?m)^` + name + ` [1-9]`).MatchString(text) {
+			t.Errorf("%s is not counted", name)
+		}
+	}
+	if !strings.Contains(text, "\nmuster_store_deadlocks_total 0\n") || !strings.Contains(text, "\nmuster_store_up 1\n") {
+		t.Error("there are deadlocks, or no database")
 	}
 }
 

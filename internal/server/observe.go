@@ -12,6 +12,7 @@ import (
 	"muster/internal/awsapi"
 	"muster/internal/metrics"
 	"muster/internal/store/pebblestore"
+	"muster/internal/store/pgstore"
 	"muster/internal/trace"
 )
 
@@ -44,8 +45,11 @@ func (o *observer) End(ctx context.Context, began time.Time, r *awsapi.Request) 
 func (s *Server) newMetrics() http.Handler {
 	from := metrics.Sources{Requests: s.observer.requests, API: s.api, Engine: s.engine, Webhooks: s.webhooks,
 		Health: s.store.Health, Streams: s.streams.stats, Now: s.now, Version: s.config.Version}
-	if counts, ok := s.store.(interface{ Stats() pebblestore.Stats }); ok {
+	switch counts := s.store.(type) {
+	case interface{ Stats() pebblestore.Stats }:
 		from.Store = counts.Stats
+	case interface{ Stats() pgstore.Stats }:
+		from.Database = counts.Stats
 	}
 	if s.mqtt != nil {
 		from.Broker = s.mqtt.broker.Stats

@@ -22,7 +22,6 @@ import (
 	"muster/internal/engine"
 	"muster/internal/metrics"
 	"muster/internal/store"
-	"muster/internal/store/pebblestore"
 	"muster/internal/trace"
 	"muster/internal/webhook"
 )
@@ -146,13 +145,13 @@ type Server struct {
 
 // New opens the store and the listeners. Requests wait until Run.
 func New(c Config) (*Server, error) {
-	return newServer(c, func(log *slog.Logger, onBatch func(pebblestore.Batch)) (store.Store, error) {
+	return newServer(c, func(log *slog.Logger, onBatch func(store.Batch)) (store.Store, error) {
 		return openStore(cmp.Or(c.Store, "memory"), storeOptions{manual: strings.HasPrefix(c.Clock, "manual"), log: log, onBatch: onBatch})
 	})
 }
 
 // opens opens a store, which tells of its commits if asked to.
-type opens func(log *slog.Logger, onBatch func(pebblestore.Batch)) (store.Store, error)
+type opens func(log *slog.Logger, onBatch func(store.Batch)) (store.Store, error)
 
 func newServer(c Config, open opens) (_ *Server, err error) {
 	if c.Log == nil {
@@ -183,7 +182,7 @@ func newServer(c Config, open opens) (_ *Server, err error) {
 		}
 	}()
 
-	var onBatch func(pebblestore.Batch)
+	var onBatch func(store.Batch)
 	var ticking func(context.Context) func(engine.Tick)
 	if c.OTLP != "" {
 		tracer, err := trace.New(context.Background(), c.OTLP, c.Version, s.now, c.Log)

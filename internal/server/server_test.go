@@ -39,7 +39,7 @@ func start(t *testing.T, c Config) *running {
 
 func startOver(t *testing.T, c Config, s store.Store) *running {
 	t.Helper()
-	server, err := newServer(c, func(*slog.Logger, func(pebblestore.Batch)) (store.Store, error) { return s, nil })
+	server, err := newServer(c, func(*slog.Logger, func(store.Batch)) (store.Store, error) { return s, nil })
 	return serve(t, server, err)
 }
 

@@ -27,7 +27,7 @@ func openStore(address string, o storeOptions) (store.Store, error) {
 	case kind == "pebble" && rest != "":
 		return openPebble(pebblestore.Options{Dir: filepath.Clean(rest), Logger: o.log, OnBatch: o.onBatch})
 	case kind == "postgres" || kind == "postgresql":
-		s, err := pgstore.Open(pgstore.Options{URL: address, Manual: o.manual, Aside: o.aside, Logger: o.log})
+		s, err := pgstore.Open(pgstore.Options{URL: address, Manual: o.manual, Aside: o.aside, Logger: o.log, OnBatch: o.onBatch})
 		if err != nil {
 			return nil, err
 		}
@@ -41,8 +41,8 @@ type storeOptions struct {
 	manual bool // the clock is moved by hand
 	aside  bool // no part of the background work is done here
 	log    *slog.Logger
-	// onBatch is told of the commits of an embedded store; nil: nobody is.
-	onBatch func(pebblestore.Batch)
+	// onBatch is told of commits; nil: nobody is.
+	onBatch func(store.Batch)
 }
 
 func inPostgres(address string) bool {

@@ -9,9 +9,19 @@ import (
 	"iter"
 	"strconv"
 	"strings"
+	"time"
 
 	"muster"
 )
+
+// A Batch is what one commit did, for who watches.
+type Batch struct {
+	Updates int
+	Bytes   int           // given to the log; 0 where the log is somebody else's
+	Took    time.Duration // from the first function to durable, tries included
+	Sync    time.Duration // of that, the wait for the disk, or for the database to write and to commit
+	Err     error         // nil: it is durable
+}
 
 // Keys name the things, jobs and groups whose rows an Update writes. Other rows may be read at their
 // last committed state. Stores without row locks ignore them.

@@ -21,7 +21,7 @@ import (
 
 	"muster/internal/awsapi"
 	"muster/internal/engine"
-	"muster/internal/store/pebblestore"
+	"muster/internal/store"
 )
 
 // tracesPath is where OTLP over HTTP takes traces, below the endpoint.
@@ -113,7 +113,7 @@ func (t *Tracer) End(ctx context.Context, r *awsapi.Request, at time.Time) {
 }
 
 // Batch is a span for a commit of the store.
-func (t *Tracer) Batch(b pebblestore.Batch) {
+func (t *Tracer) Batch(b store.Batch) {
 	end := t.now()
 	_, span := t.tracer.Start(context.Background(), "store commit", trace.WithTimestamp(end.Add(-b.Took)), trace.WithAttributes(
 		attribute.Int("muster.updates", b.Updates), attribute.Int("muster.bytes", b.Bytes), attribute.Float64("muster.sync_ms", float64(b.Sync)/float64(time.Millisecond))))

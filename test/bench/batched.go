@@ -16,7 +16,11 @@ import (
 // always goes to the same one, and each gathers what waits, locks and reads it in one round trip, and writes it all, with
 // counters of its own and the commit, in another.
 
-const batchedWriters = 2
+const (
+	batchedWriters = 2
+	// Of each batch: one to begin and one to lock and read, and back; two to write and one to commit, and back.
+	batchedStatements, batchedTrips = 5, 2
+)
 
 // The layout is the naive one in columns, with the indexes that Muster's has.
 var batchedSchema = []string{
@@ -240,11 +244,12 @@ func (s *batchedService) measureUpdates(ctx context.Context, req Request) (Sampl
 	do := func(caller, thing int, expected int64, details []byte) (int64, error) {
 		return to[maphash.Comparable(s.seed, thing)%uint64(len(to))](caller, thing, expected, details)
 	}
-	sample, err := measureDatabase(ctx, s.look, s.fleet, req, do, func() (batches uint64) {
+	sample, err := measureDatabase(ctx, s.look, s.fleet, req, do, func() (all asked) {
 		for _, w := range s.writers {
-			batches += uint64(w.batches.Load())
+			all.batches += uint64(w.batches.Load())
 		}
-		return batches
+		all.statements, all.trips = batchedStatements*all.batches, batchedTrips*all.batches
+		return all
 	})
 	if err == nil {
 		err = s.recount(ctx)

@@ -125,6 +125,7 @@ func (b *Bench) clusterRows() []Row {
 			Row{ID: "P15", What: "... CPU beside the database's" + with, Yardstick: yardstick, Figure: CPUPerOp, Unit: "us", Measure: one, Against: against, LowerIsBetter: true},
 			Row{ID: "P15", What: "... bytes written ahead per report" + with, Yardstick: yardstick, Figure: walPerOp, Unit: "B", Measure: one, Against: against, LowerIsBetter: true},
 			Row{ID: "P15", What: "... reports in a transaction" + with, Yardstick: yardstick, Figure: batchSize, Measure: one, Against: against},
+			Row{ID: "P15", What: "... statements per report" + with, Yardstick: yardstick, Figure: statementsPerOp, Measure: one, Against: against, LowerIsBetter: true},
 			Row{ID: "P15", What: "... round trips per report" + with, Yardstick: yardstick, Figure: tripsPerOp, Measure: one, Against: against, LowerIsBetter: true},
 			Row{ID: "P15", What: "... beside the embedded store" + with, Yardstick: "embedded store", Figure: PerSecond, Unit: "/s", Measure: one, Against: b.engineUpdates(callers)},
 			Row{ID: "P16", What: "PostgreSQL, reports, three nodes, no deadlock" + with, Yardstick: "one node", Figure: PerSecond, Unit: "/s",

@@ -16,15 +16,15 @@ import (
 // P15 and P16: P1's reports where the store is PostgreSQL, through one engine or through several beside each other.
 
 const (
-	batchSize  = "batch"     // updates that share a transaction
-	walPerOp   = "wal_op"    // bytes that PostgreSQL wrote ahead, all of them
-	tripsPerOp = "trips_op"  // round trips to the database
-	deadlocked = "deadlocks" // transactions that were done again because of one
+	batchSize       = "batch"         // updates that share a transaction
+	walPerOp        = "wal_op"        // bytes that PostgreSQL wrote ahead, all of them
+	statementsPerOp = "statements_op" // given to the database
+	tripsPerOp      = "trips_op"      // round trips to the database
+	deadlocked      = "deadlocks"     // transactions that were done again because of one
 )
 
-// tripsPerBatch is how often a transaction goes to the database and back, in Muster and in its yardstick: to lock and
-// read, and to write and commit.
-const tripsPerBatch = 2
+// asked is what was asked of a database since a service was opened.
+type asked struct{ batches, statements, trips uint64 }
 
 // nodesService is some nodes in one process. Each is an engine over a store of its own, with its loop running.
 type nodesService struct {
@@ -112,11 +112,14 @@ func (n *nodesService) measureUpdates(ctx context.Context, req Request) (Sample,
 	do := func(caller, thing int, expected int64, details []byte) (int64, error) {
 		return to[caller%len(to)](caller, thing, expected, details)
 	}
-	sample, err := measureDatabase(ctx, n.look, n.fleet, req, do, func() (batches uint64) {
+	sample, err := measureDatabase(ctx, n.look, n.fleet, req, do, func() (all asked) {
 		for _, s := range n.stores {
-			batches += s.Stats().Batches
+			stats := s.Stats()
+			all.batches += stats.Batches
+			all.statements += stats.Statements
+			all.trips += stats.Trips
 		}
-		return batches
+		return all
 	})
 	if err != nil {
 		return nil, err
@@ -138,8 +141,8 @@ func (n *nodesService) measureUpdates(ctx context.Context, req Request) (Sample,
 }
 
 // measureDatabase lets the fleet update, after a fifth of the time that is not measured, and counts what it costs the
-// database. Batches are all since the service was opened.
-func measureDatabase(ctx context.Context, look *pgx.Conn, f *fleet, req Request, do doUpdate, batches func() uint64) (Sample, error) {
+// database.
+func measureDatabase(ctx context.Context, look *pgx.Conn, f *fleet, req Request, do doUpdate, count func() asked) (Sample, error) {
 	d := time.Duration(req.Seconds * float64(time.Second))
 	if _, err := f.lap(ctx, req.Callers, forTime(d/5), do); err != nil {
 		return nil, err
@@ -148,19 +151,20 @@ func measureDatabase(ctx context.Context, look *pgx.Conn, f *fleet, req Request,
 	if err != nil {
 		return nil, err
 	}
-	before := batches()
+	before := count()
 	sample, err := f.lap(ctx, req.Callers, forTime(d), do)
 	if err != nil {
 		return nil, err
 	}
-	made := float64(batches() - before)
+	now := count()
 	after, err := writtenAhead(ctx, look)
 	if err != nil {
 		return nil, err
 	}
 	updates := max(1, sample[Operations])
-	sample[batchSize] = updates / max(1, made)
-	sample[tripsPerOp] = tripsPerBatch * made / updates
+	sample[batchSize] = updates / max(1, float64(now.batches-before.batches))
+	sample[statementsPerOp] = float64(now.statements-before.statements) / updates
+	sample[tripsPerOp] = float64(now.trips-before.trips) / updates
 	sample[walPerOp] = float64(after-wal) / updates
 	return sample, nil
 }

@@ -267,7 +267,7 @@ func TestDatabaseUpdates(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", m.Name, err)
 			}
-			if s[Operations] == 0 || s[batchSize] < 0.5 || s[batchSize] > 8 || s[walPerOp] < detailsSize || s[tripsPerOp] > 4 {
+			if s[Operations] == 0 || s[batchSize] < 0.5 || s[batchSize] > 8 || s[walPerOp] < detailsSize || s[tripsPerOp] > 4 || s[statementsPerOp] <= s[tripsPerOp] {
 				t.Errorf("%s: sample %v", m.Name, s)
 			}
 		}

@@ -22,15 +22,6 @@ func (c *counters) begin() {
 	c.waits.Over(meter.Latency)
 }
 
-// A Batch is what one commit did, for who watches.
-type Batch struct {
-	Updates int
-	Bytes   int           // given to the log
-	Took    time.Duration // from the first function to durable
-	Sync    time.Duration // of that, the wait for the disk
-	Err     error         // nil: it is durable
-}
-
 // Stats say what the store has done since it was opened, and what it holds.
 type Stats struct {
 	Batches   uint64

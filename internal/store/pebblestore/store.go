@@ -33,7 +33,7 @@ type Options struct {
 	CacheBytes  int // blocks of the disk's that are kept in RAM; default 64 MiB
 	// OnBatch is told of every batch that wrote something, once it is durable or has failed. nil: nobody is told. It
 	// must return at once: the next batch waits.
-	OnBatch  func(Batch)
+	OnBatch  func(store.Batch)
 	memTable uint64 // tests make it small
 }
 

@@ -312,7 +312,7 @@ func (s *Store) sync() {
 			continue
 		}
 		if s.opts.OnBatch != nil {
-			s.opts.OnBatch(Batch{Updates: c.updates, Bytes: len(c.repr), Took: c.began.Elapsed(), Sync: took, Err: c.err})
+			s.opts.OnBatch(store.Batch{Updates: c.updates, Bytes: len(c.repr), Took: c.began.Elapsed(), Sync: took, Err: c.err})
 		}
 		if cap(c.repr) <= batchBytes {
 			select {

@@ -5,8 +5,33 @@ import (
 	"testing"
 
 	"muster"
+	"muster/internal/store"
 	"muster/test/postgres"
 )
+
+// Who watches is told of each transaction that has written something, and of what could not be written.
+func TestBatchesAreTold(t *testing.T) {
+	told := make(chan store.Batch, 100)
+	s := open(t, Options{URL: postgres.URL(t), OnBatch: func(b store.Batch) { told <- b }})
+	if err := putThing(s, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if b := <-told; b.Updates != 1 || b.Sync <= 0 || b.Took < b.Sync || b.Err != nil {
+		t.Errorf("%+v", b)
+	}
+	if err := s.Update(t.Context(), store.Keys{}, func(tx store.Tx) error { tx.Setting("nothing"); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if len(told) > 0 {
+		t.Errorf("a transaction that wrote nothing is told of: %+v", <-told)
+	}
+	if stats := s.Stats(); stats.Batches != 1 || stats.Updates != 1 || stats.Statements < stats.Trips || stats.Trips < 2 || stats.Waiting != 0 {
+		t.Errorf("%+v", stats)
+	}
+}
 
 // A node that others have taken for dead writes nothing more under its old numbers. It goes on under a new name, whoever
 // uses it is told, and the others hear of what it does.

@@ -45,6 +45,9 @@ type Options struct {
 	// Aside says that this process only looks or loads: it does no background work.
 	Aside  bool
 	Logger *slog.Logger
+	// OnBatch is told of every transaction that wrote something, once it is durable or has failed. nil: nobody is told. It
+	// must be quick, and may be called by several at a time.
+	OnBatch func(store.Batch)
 }
 
 // Store is a store.Store.
@@ -60,6 +63,7 @@ type Store struct {
 	sharing sync.WaitGroup // workers that gather
 	alone   sync.WaitGroup // the others
 	seed    maphash.Seed
+	under   atomic.Int64 // devices' acts that are under way
 
 	life     context.Context // ends when nothing may go on any more
 	end      context.CancelFunc
@@ -108,6 +112,7 @@ func Open(o Options) (_ *Store, err error) {
 		self: uuid.NewString(), own: map[int32]bool{}, lost: make(chan struct{}, 1)}
 	s.life, s.end = context.WithCancel(context.Background())
 	s.feeds.init()
+	s.stats.begin()
 	params := pc.ConnConfig.RuntimeParams
 	// A node that is stopped in the middle of a transaction must not hold up the others.
 	params["idle_in_transaction_session_timeout"] = milliseconds(max(o.Patience, time.Second))
@@ -220,15 +225,22 @@ func drop(conn *pgx.Conn) {
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
+// aFew devices' acts at a time share one worker: divided they would be smaller transactions, which cost as much.
+const aFew = 32
+
 // Update gives fn to the worker for its first thing, or, if it is about other rows, to one that runs it alone.
 func (s *Store) Update(ctx context.Context, on store.Keys, fn func(store.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r := &request{ctx: ctx, on: on, fn: fn, done: make(chan struct{})}
+	r := &request{ctx: ctx, on: on, fn: fn, since: s.now(), done: make(chan struct{})}
 	to := s.single
 	if len(on.Things) > 0 && len(on.Jobs)+len(on.Groups) == 0 && len(on.Things) <= batchAtMost {
-		to = s.shared[maphash.String(s.seed, string(on.Things[0]))%uint64(len(s.shared))]
+		to = s.shared[0]
+		if s.under.Add(1) > aFew {
+			to = s.shared[maphash.String(s.seed, string(on.Things[0]))%uint64(len(s.shared))]
+		}
+		defer s.under.Add(-1)
 	}
 	if !to.add(r) {
 		return errClosed
@@ -282,7 +294,7 @@ func (s *Store) view(ctx context.Context, fn func(store.Reader) error) error {
 	defer func() {
 		_, _ = conn.Exec(ctx, "COMMIT")
 	}()
-	r := &reader{s: s, ctx: ctx, q: conn, layers: []*layer{newLayer()}, herd: map[muster.ThingName]bool{}, jobs: map[muster.JobID]bool{}}
+	r := &reader{s: s, ctx: ctx, q: counting{conn, &s.stats}, layers: []*layer{newLayer()}, herd: map[muster.ThingName]bool{}, jobs: map[muster.JobID]bool{}}
 	err = fn(r)
 	if r.err != nil {
 		return r.err
@@ -338,11 +350,18 @@ func (s *Store) well() {
 	}
 }
 
-func (s *Store) committed(_ *worker, updates int, took time.Duration) {
+func (s *Store) committed(updates int, took, commit time.Duration) {
 	s.well()
+	if commit == 0 {
+		return // nothing was to be written
+	}
 	s.stats.batches.Add(1)
 	s.stats.updates.Add(uint64(updates))
-	s.stats.time.Add(uint64(took))
+	s.stats.sizes.Observe(int64(updates))
+	s.stats.commits.Took(commit)
+	if s.opts.OnBatch != nil {
+		s.opts.OnBatch(store.Batch{Updates: updates, Took: took, Sync: commit})
+	}
 	s.feeds.grown()
 	select {
 	case s.feeds.tell <- struct{}{}:
@@ -410,18 +429,3 @@ func (s *Store) Close() (err error) {
 func (s *Store) Backup(context.Context, string) error {
 	return muster.Errorf(muster.Invalid, "A store in PostgreSQL is backed up with its own tools, or by muster export")
 }
-
-// Stats are what the store has counted since it was opened.
-type Stats struct {
-	Batches, Updates uint64        // transactions that were committed, and the Updates in them
-	Time             time.Duration // from the beginning of a batch, tries included, to its commit, of all batches
-	Deadlocks        uint64        // transactions that were done again because they and others waited for each other
-}
-
-// Stats is cheap.
-func (s *Store) Stats() Stats {
-	return Stats{Batches: s.stats.batches.Load(), Updates: s.stats.updates.Load(), Time: time.Duration(s.stats.time.Load()), Deadlocks: s.stats.deadlocks.Load()}
-}
-
-// counters are what the store counts as it goes.
-type counters struct{ batches, updates, time, deadlocks atomic.Uint64 }

@@ -36,11 +36,12 @@ const (
 
 // A request is an Update that waits for its turn.
 type request struct {
-	ctx  context.Context
-	on   store.Keys
-	fn   func(store.Tx) error
-	err  error
-	done chan struct{}
+	ctx   context.Context
+	on    store.Keys
+	fn    func(store.Tx) error
+	since time.Time
+	err   error
+	done  chan struct{}
 }
 
 // waiting is the queue of requests of one or several workers.
@@ -113,6 +114,7 @@ type worker struct {
 	batch int64 // the last transaction that has been committed
 	feed  int64 // the last entry
 	at    muster.Time
+	took  time.Duration         // of the last round trip that wrote and committed
 	jobs  map[muster.JobID]bool // to be held by the next transactions, for the last one turned out to need them
 	hot   map[muster.JobID]*hotJob
 	spare []*layer // empty ones, of transactions before
@@ -232,6 +234,7 @@ func (w *worker) serve(rs []*request) {
 // do tries until the requests are done, or cannot be, or patience has run out.
 func (w *worker) do(begun []*request) {
 	start := w.s.now()
+	w.s.stats.waits.Took(start.Sub(begun[0].since))
 	need := newLocks()
 	for _, r := range begun {
 		need.keys(r.on)
@@ -242,7 +245,7 @@ func (w *worker) do(begun []*request) {
 		var again *needMore
 		switch {
 		case err == nil:
-			w.s.committed(w, len(begun), w.s.now().Sub(start))
+			w.s.committed(len(begun), w.s.now().Sub(start), w.took)
 			w.answer(begun)
 			return
 		case errors.As(err, &again):
@@ -301,6 +304,9 @@ func (w *worker) do(begun []*request) {
 }
 
 func (w *worker) fail(rs []*request, err error) {
+	if w.s.opts.OnBatch != nil {
+		w.s.opts.OnBatch(store.Batch{Updates: len(rs), Took: w.s.now().Sub(rs[0].since), Err: err})
+	}
 	for _, r := range rs {
 		r.err = err
 	}
@@ -361,6 +367,7 @@ var faults = []string{"08", "53", "57", "58", "XX"}
 // transaction runs the functions of requests in one transaction and commits it. What it finds it has to hold it
 // adds to need.
 func (w *worker) transaction(rs []*request, need *locks) error {
+	w.took = 0
 	most := transactionTime
 	if w.shared {
 		most = batchTime
@@ -377,7 +384,7 @@ func (w *worker) transaction(rs []*request, need *locks) error {
 	}
 	t := &tx{w: w, shared: w.shared, missing: newLocks(), present: map[muster.ThingName]bool{}, settingsRead: map[string]bool{}}
 	defer func() { w.keep(t.layers...) }()
-	t.reader = reader{s: w.s, ctx: ctx, q: w.conn, layers: []*layer{w.layer()}, herd: map[muster.ThingName]bool{}, jobs: map[muster.JobID]bool{}, update: t}
+	t.reader = reader{s: w.s, ctx: ctx, q: counting{w.conn, &w.s.stats}, layers: []*layer{w.layer()}, herd: map[muster.ThingName]bool{}, jobs: map[muster.JobID]bool{}, update: t}
 	if err := t.begin(need); err != nil {
 		return w.undo(ctx, err)
 	}
@@ -413,7 +420,10 @@ func (w *worker) transaction(rs []*request, need *locks) error {
 	if t.err != nil {
 		return w.undo(ctx, t.err)
 	}
-	if err := w.conn.SendBatch(ctx, b).Close(); err != nil {
+	written := w.s.now()
+	err := t.q.SendBatch(ctx, b).Close()
+	w.took = w.s.now().Sub(written)
+	if err != nil {
 		if sqlState(err) != "" && !lost(err) {
 			return w.undo(ctx, err)
 		}
