@@ -202,11 +202,7 @@ func (c *collector) store(out sink) {
 	out.gauge(storeUp, up)
 	if c.Database != nil {
 		s := c.Database()
-		out.counter(storeUpdates, s.Updates)
-		out.histogram(storeBatches, s.BatchSizes, pieces)
-		out.histogram(storeSyncs, s.Commits, seconds)
-		out.histogram(storeWaits, s.Waits, seconds)
-		out.gauge(storeQueue, float64(s.Waiting))
+		out.commits(s.CommitStats, s.Waiting)
 		out.counter(storeStatements, s.Statements)
 		out.counter(storeTrips, s.Trips)
 		out.counter(storeDeadlocks, s.Deadlocks)
@@ -217,15 +213,19 @@ func (c *collector) store(out sink) {
 	s := c.Store()
 	out.gauge(pending, float64(s.Live))
 	out.gauge(things, float64(s.Things))
-	out.counter(storeUpdates, s.Updates)
-	out.histogram(storeBatches, s.BatchSizes, pieces)
-	out.histogram(storeSyncs, s.Syncs, seconds)
-	out.histogram(storeWaits, s.Waits, seconds)
-	out.gauge(storeQueue, float64(s.Waiting))
+	out.commits(s.CommitStats, s.Waiting)
 	out.counter(storeLog, s.WALBytes)
 	out.counter(storeFlushed, s.Flushed)
 	out.counter(storeCompact, s.Compacted)
 	out.gauge(storeDiskSize, float64(s.DiskBytes))
+}
+
+func (s sink) commits(c meter.CommitStats, waiting int) {
+	s.counter(storeUpdates, c.Updates)
+	s.histogram(storeBatches, c.BatchSizes, pieces)
+	s.histogram(storeSyncs, c.Syncs, seconds)
+	s.histogram(storeWaits, c.Waits, seconds)
+	s.gauge(storeQueue, float64(waiting))
 }
 
 func (c *collector) feed(out sink) {

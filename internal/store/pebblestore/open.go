@@ -68,7 +68,7 @@ func Open(o Options) (*Store, error) {
 		reprs:     make(chan []byte, 3),
 		changed:   make(chan struct{}, 1),
 	}
-	s.stats.begin()
+	s.stats.Begin()
 	s.waiting.wake = make(chan struct{}, 1)
 	s.tx = &tx{reader: reader{state: s.state, s: s, b: &s.batch}}
 	o.Dir = fs.PathJoin(o.Dir) // without a slash at its end, as the names of files in it have it

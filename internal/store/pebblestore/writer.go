@@ -136,7 +136,7 @@ func (s *Store) write() {
 			<-s.waiting.wake
 			continue
 		}
-		s.stats.waits.Took(since.Elapsed())
+		s.stats.Waits.Took(since.Elapsed())
 		for rest = queue; len(rest) > 0; {
 			c := &commit{done: make(chan struct{})}
 			n := s.turn(c, rest)
@@ -174,9 +174,7 @@ func (s *Store) turn(c *commit, rs []*request) (n int) {
 	}
 	s.apply(c)
 	c.began, c.updates = start, n
-	s.stats.sizes.Observe(int64(n))
-	s.stats.batches.Add(1)
-	s.stats.updates.Add(uint64(n))
+	s.stats.Sizes.Observe(int64(n))
 	return n
 }
 
@@ -294,8 +292,7 @@ func (s *Store) sync() {
 				s.fail(err)
 			}
 			took = start.Elapsed()
-			s.stats.syncTime.Add(uint64(took))
-			s.stats.syncs.Took(took)
+			s.stats.Syncs.Took(took)
 		}
 		c.err = s.Health()
 		if c.err == nil && c.feed > s.durableFeed.Load() {

@@ -11,40 +11,23 @@ import (
 
 // counters are what the store counts as it goes.
 type counters struct {
-	batches, updates, deadlocks, statements, trips atomic.Uint64
-
-	sizes   meter.Histogram // Updates of a batch
-	commits meter.Histogram // what writing and committing one took
-	waits   meter.Histogram // what the first Update of a batch waited for a connection
+	meter.Commits
+	deadlocks, statements, trips atomic.Uint64
 }
 
-func (c *counters) begin() {
-	c.sizes.Over(meter.Sizes)
-	c.commits.Over(meter.Latency)
-	c.waits.Over(meter.Latency)
-}
-
-// Stats say what this node has done with the database since it was opened.
+// Stats say what this node has done with the database since it was opened. A sync is the round trip that writes a batch
+// and commits it.
 type Stats struct {
-	Batches    uint64 // transactions that were committed
-	Updates    uint64 // in them; Updates/Batches is how many share a commit
+	meter.CommitStats
 	Deadlocks  uint64 // transactions that were done again because they and others waited for each other
 	Statements uint64 // given to the database by Updates and Views
 	Trips      uint64 // how often it was asked and waited for
 	Waiting    int    // Updates that wait for a connection
-
-	BatchSizes meter.Snapshot // Updates per batch
-	Commits    meter.Snapshot // what writing and committing each batch took, in nanoseconds
-	Waits      meter.Snapshot // what the first Update of each batch waited for a connection, in nanoseconds
 }
 
 // Stats is cheap enough to be asked for every second.
 func (s *Store) Stats() Stats {
-	out := Stats{
-		Batches: s.stats.batches.Load(), Updates: s.stats.updates.Load(), Deadlocks: s.stats.deadlocks.Load(),
-		Statements: s.stats.statements.Load(), Trips: s.stats.trips.Load(),
-		BatchSizes: s.stats.sizes.Snapshot(), Commits: s.stats.commits.Snapshot(), Waits: s.stats.waits.Snapshot(),
-	}
+	out := Stats{CommitStats: s.stats.Stats(), Deadlocks: s.stats.deadlocks.Load(), Statements: s.stats.statements.Load(), Trips: s.stats.trips.Load()}
 	for _, w := range append([]*waiting{s.single}, s.shared...) {
 		w.mu.Lock()
 		out.Waiting += len(w.queue)

@@ -112,7 +112,7 @@ func Open(o Options) (_ *Store, err error) {
 		self: uuid.NewString(), own: map[int32]bool{}, lost: make(chan struct{}, 1)}
 	s.life, s.end = context.WithCancel(context.Background())
 	s.feeds.init()
-	s.stats.begin()
+	s.stats.Begin()
 	params := pc.ConnConfig.RuntimeParams
 	// A node that is stopped in the middle of a transaction must not hold up the others.
 	params["idle_in_transaction_session_timeout"] = milliseconds(max(o.Patience, time.Second))
@@ -355,10 +355,8 @@ func (s *Store) committed(updates int, took, commit time.Duration) {
 	if commit == 0 {
 		return // nothing was to be written
 	}
-	s.stats.batches.Add(1)
-	s.stats.updates.Add(uint64(updates))
-	s.stats.sizes.Observe(int64(updates))
-	s.stats.commits.Took(commit)
+	s.stats.Sizes.Observe(int64(updates))
+	s.stats.Syncs.Took(commit)
 	if s.opts.OnBatch != nil {
 		s.opts.OnBatch(store.Batch{Updates: updates, Took: took, Sync: commit})
 	}

@@ -234,7 +234,7 @@ func (w *worker) serve(rs []*request) {
 // do tries until the requests are done, or cannot be, or patience has run out.
 func (w *worker) do(begun []*request) {
 	start := w.s.now()
-	w.s.stats.waits.Took(start.Sub(begun[0].since))
+	w.s.stats.Waits.Took(start.Sub(begun[0].since))
 	need := newLocks()
 	for _, r := range begun {
 		need.keys(r.on)
