@@ -114,7 +114,11 @@ func (h *hosts) claim(ctx context.Context, id string, thing muster.ThingName) (o
 		}
 	}
 	if c.stored {
-		if err := h.bring(ctx, id, c.from); err != nil {
+		err := h.broker.Take(ctx, id)
+		if err == nil && c.from != "" {
+			err = h.goBack(ctx, c.from)
+		}
+		if err != nil {
 			h.owe(id, c.from)
 			return false, err
 		}
@@ -122,18 +126,10 @@ func (h *hosts) claim(ctx context.Context, id string, thing muster.ThingName) (o
 	return true, nil
 }
 
-// bring reads a session from the store, and has the feed told again from where the node had come that had it before, if
-// another one had: what that one had not told yet, this one may have passed by.
-func (h *hosts) bring(ctx context.Context, session, from string) error {
-	if session != "" {
-		if err := h.broker.Take(ctx, session); err != nil {
-			return err
-		}
-	}
-	if from == "" {
-		return nil
-	}
-	place, err := h.engine.Setting(ctx, h.told(from))
+// goBack makes this node tell the feed again from where another one had come: what that one had not told yet, this one may
+// have passed by.
+func (h *hosts) goBack(ctx context.Context, node string) error {
+	place, err := h.engine.Setting(ctx, h.told(node))
 	if err == nil {
 		h.rewind(muster.Place(place))
 	}
@@ -161,7 +157,7 @@ func (h *hosts) settle(ctx context.Context) error {
 		still := c != nil && !c.revoked
 		h.mu.Unlock()
 		if still {
-			if err := h.bring(ctx, id, ""); err != nil {
+			if err := h.broker.Take(ctx, id); err != nil {
 				return err
 			}
 		}
@@ -170,7 +166,7 @@ func (h *hosts) settle(ctx context.Context) error {
 		h.mu.Unlock()
 	}
 	for _, node := range nodes {
-		if err := h.bring(ctx, "", node); err != nil {
+		if err := h.goBack(ctx, node); err != nil {
 			return err
 		}
 		h.mu.Lock()
