@@ -44,15 +44,11 @@ Exit code 0: done, or nothing to do; 1: it was not wanted when asked; 2: it coul
 
 // Run plans, asks and does.
 func (c *applyCmd) Run(ctx context.Context, w world) error {
-	in := w.stdin
-	if c.File != "-" {
-		f, err := os.Open(c.File)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		in = f
+	in, err := w.open(c.File)
+	if err != nil {
+		return err
 	}
+	defer in.Close()
 	file, err := operate.Read(in)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.File, err)

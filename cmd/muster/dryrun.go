@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 )
@@ -72,13 +71,9 @@ func (e end) String() string {
 
 // Run prints what the job would come to.
 func (c *dryRunCmd) Run(ctx context.Context, w world) error {
-	in := w.stdin
-	switch c.File {
-	case "-":
-	case "":
-		in = strings.NewReader("")
-	default:
-		f, err := os.Open(c.File)
+	var in io.Reader = strings.NewReader("")
+	if c.File != "" {
+		f, err := w.open(c.File)
 		if err != nil {
 			return err
 		}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 
 	"muster/internal/server"
@@ -43,23 +42,16 @@ const progressEvery = 100_000
 
 // Run imports a file.
 func (c *importCmd) Run(ctx context.Context, w world) error {
-	in := w.stdin
-	if c.File != "-" {
-		f, err := os.Open(c.File)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		in = f
+	given, err := w.open(c.File)
+	if err != nil {
+		return err
 	}
-	in = &progress{r: in, say: func(lines int) { fmt.Fprintf(w.stderr, "%s lines read\n", grouped(lines)) }}
-	if file := bufio.NewReader(in); server.IsExport(file) {
-		return c.everything(ctx, w, file)
-	} else {
-		in = file
+	defer given.Close()
+	in := bufio.NewReader(&progress{r: given, say: func(lines int) { fmt.Fprintf(w.stderr, "%s lines read\n", grouped(lines)) }})
+	if server.IsExport(in) {
+		return c.everything(ctx, w, in)
 	}
 	var report server.ImportReport
-	var err error
 	if c.Store != "" {
 		report, err = server.Import(ctx, c.Store, in, c.Atomic, warnings(w))
 	} else {

@@ -14,7 +14,14 @@ import (
 // lab is a server in this process, with a clock that stands still.
 func lab(t *testing.T, credentials string) (url string) {
 	t.Helper()
-	s, err := server.New(server.Config{Clock: "manual:2026-01-01T00:00:00Z", Credentials: credentials})
+	s := serveHere(t, server.Config{Clock: "manual:2026-01-01T00:00:00Z", Credentials: credentials})
+	return "http://" + s.Addrs()["http"]
+}
+
+// serveHere runs a server in this process for the length of the test.
+func serveHere(t *testing.T, c server.Config) *server.Server {
+	t.Helper()
+	s, err := server.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +34,7 @@ func lab(t *testing.T, credentials string) (url string) {
 			t.Error(err)
 		}
 	})
-	return "http://" + s.Addrs()["http"]
+	return s
 }
 
 func send(t *testing.T, method, url, body string) {

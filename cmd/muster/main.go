@@ -44,6 +44,14 @@ type world struct {
 	stdout, stderr io.Writer
 }
 
+// open is a file to be read, of which - is the standard input.
+func (w world) open(name string) (io.ReadCloser, error) {
+	if name == "-" {
+		return io.NopCloser(w.stdin), nil
+	}
+	return os.Open(name)
+}
+
 // An exit ends the process with a code; what there is to say has been said.
 type exit int
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -15,19 +14,7 @@ import (
 // open is a server in this process whose clock is the real one.
 func openServer(t *testing.T) (url, mqtt string) {
 	t.Helper()
-	s, err := server.New(server.Config{HTTP: "127.0.0.1:0", MQTT: "127.0.0.1:0", Grace: time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
+	s := serveHere(t, server.Config{HTTP: "127.0.0.1:0", MQTT: "127.0.0.1:0", Grace: time.Second})
 	return "http://" + s.Addrs()["http"], "mqtt://" + s.Addrs()["mqtt"]
 }
 
