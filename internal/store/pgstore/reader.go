@@ -272,13 +272,18 @@ func decodeExecution(thing, job string, number int64, data []byte) (muster.Execu
 }
 
 func scanJob(got pgx.Rows) (j jobRow, err error) {
-	var id string
-	var ord int64
-	var data []byte
-	if err := got.Scan(&id, &ord, &data); err != nil {
+	_, ord, data, err := jobColumns(got)
+	if err != nil {
 		return j, err
 	}
 	return decodeJob(data, ord)
+}
+
+// jobColumns reads a row of the table of jobs without decoding it.
+func jobColumns(got pgx.Rows) (id muster.JobID, ord int64, data []byte, err error) {
+	var name string
+	err = got.Scan(&name, &ord, &data)
+	return muster.JobID(name), ord, data, err
 }
 
 func (r *reader) scanJob(got pgx.Rows) (jobRow, error) {

@@ -155,13 +155,11 @@ const (
 
 // scanJob reads a row of the table of jobs.
 func (w *worker) scanJob(got pgx.Rows) (jobRow, error) {
-	var id string
-	var ord int64
-	var data []byte
-	if err := got.Scan(&id, &ord, &data); err != nil {
+	id, ord, data, err := jobColumns(got)
+	if err != nil {
 		return jobRow{}, err
 	}
-	h := w.hot[muster.JobID(id)]
+	h := w.hot[id]
 	if h != nil && h.row.ord == uint64(ord) && bytes.Equal(h.data, data) {
 		return h.row, nil
 	}
