@@ -68,7 +68,7 @@ var rooms = map[string]struct {
 	"test/deploy":   {may: []string{"std", "muster/test/process", "go.yaml.in/yaml/"}},
 	"test/device":   {may: []string{"std"}},
 	"test/line":     {may: []string{"std"}},
-	"test/postgres": {may: []string{"std", "github.com/jackc/pgx/v5"}},
+	"test/postgres": {may: []string{"std", "muster/test/process", "github.com/jackc/pgx/v5"}},
 	"test/sdk":      {may: []string{"std", "muster/test/process", "muster/test/postgres", "github.com/"}},
 }
 

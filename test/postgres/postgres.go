@@ -3,7 +3,6 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -21,6 +20,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"muster/test/process"
 )
 
 // Patience bounds every wait for a cluster.
@@ -34,25 +35,7 @@ type Cluster struct {
 	process *exec.Cmd
 	given   []string // settings, as arguments
 	ended   chan struct{}
-	log     transcript
-}
-
-// A transcript is what the server wrote, readable while it still writes.
-type transcript struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (w *transcript) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.text.Write(p)
-}
-
-func (w *transcript) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.text.String()
+	log     process.Transcript
 }
 
 // bin is where the programs are, empty if they are not installed.

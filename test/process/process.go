@@ -93,7 +93,7 @@ type Process struct {
 	URL   string
 	Addrs map[string]string // of all listeners, by name
 	cmd   *exec.Cmd
-	log   *transcript
+	log   *Transcript
 	ended chan struct{} // closed when the process is gone
 	err   error         // how it ended; read after ended
 }
@@ -119,7 +119,7 @@ func Launch(t testing.TB, flags ...string) *Process {
 	}
 	dir := t.TempDir()
 	addresses := filepath.Join(dir, "addresses.json")
-	p := &Process{log: new(transcript), ended: make(chan struct{})}
+	p := &Process{log: new(Transcript), ended: make(chan struct{})}
 	p.cmd = exec.Command(path, append([]string{"serve", "--http", "127.0.0.1:0", "--addr-file", addresses}, flags...)...)
 	p.cmd.Dir = dir
 	// Tests run side by side, so nobody may take the well-known MQTT port.
@@ -183,19 +183,19 @@ func (p *Process) Kill() {
 func (p *Process) Freeze() { p.cmd.Process.Signal(syscall.SIGSTOP) }
 func (p *Process) Thaw()   { p.cmd.Process.Signal(syscall.SIGCONT) }
 
-// A transcript is what a process wrote, readable while it still writes.
-type transcript struct {
+// A Transcript is what a process wrote, readable while it still writes.
+type Transcript struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func (w *transcript) Write(p []byte) (int, error) {
+func (w *Transcript) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.text.Write(p)
 }
 
-func (w *transcript) String() string {
+func (w *Transcript) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.text.String()

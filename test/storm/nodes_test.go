@@ -18,6 +18,7 @@ import (
 
 	"muster"
 	"muster/internal/store/pgstore"
+	"muster/internal/store/storetest"
 	"muster/test/device"
 	"muster/test/postgres"
 	"muster/test/process"
@@ -300,25 +301,15 @@ func (c *crowd) verify(url string, members []*member) {
 	defer s.Close()
 	ends := map[string]int{} // how often each execution came to its end
 	final := map[string]muster.Status{}
-	for place := muster.Place(""); ; {
-		entries, err := s.Feed(context.Background(), place, 512)
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		if len(entries) == 0 {
-			break
-		}
-		for _, e := range entries {
-			place = e.Place
-			for _, f := range e.Facts {
-				if f.Kind != muster.FactExecution {
-					continue
-				}
-				key := fmt.Sprintf("%s/%s/%d", f.Thing, f.Job, f.Number)
-				final[key] = f.To
-				if f.To.Terminal() && f.From != f.To {
-					ends[key]++
-				}
+	for _, e := range storetest.Entries(c.t, s, "", 512) {
+		for _, f := range e.Facts {
+			if f.Kind != muster.FactExecution {
+				continue
+			}
+			key := fmt.Sprintf("%s/%s/%d", f.Thing, f.Job, f.Number)
+			final[key] = f.To
+			if f.To.Terminal() && f.From != f.To {
+				ends[key]++
 			}
 		}
 	}

@@ -19,6 +19,7 @@ import (
 
 	"muster"
 	"muster/internal/engine"
+	"muster/internal/store/storetest"
 	"muster/test/postgres"
 )
 
@@ -205,25 +206,15 @@ func (f *fleet) verify(url string) {
 	}
 	// Every update is told of once: the versions of each thing in the feed go up by one.
 	told := map[muster.ThingName]int64{}
-	for place := muster.Place(""); ; {
-		entries, err := s.Feed(context.Background(), place, 256)
-		if err != nil {
-			f.t.Fatal(err)
-		}
-		if len(entries) == 0 {
-			break
-		}
-		for _, e := range entries {
-			place = e.Place
-			for _, fact := range e.Facts {
-				if fact.Kind != muster.FactExecution {
-					continue
-				}
-				if fact.Version != told[fact.Thing]+1 {
-					f.t.Errorf("the feed tells of version %d of %s after version %d", fact.Version, fact.Thing, told[fact.Thing])
-				}
-				told[fact.Thing] = fact.Version
+	for _, e := range storetest.Entries(f.t, s, "", 256) {
+		for _, fact := range e.Facts {
+			if fact.Kind != muster.FactExecution {
+				continue
 			}
+			if fact.Version != told[fact.Thing]+1 {
+				f.t.Errorf("the feed tells of version %d of %s after version %d", fact.Version, fact.Thing, told[fact.Thing])
+			}
+			told[fact.Thing] = fact.Version
 		}
 	}
 	for i, want := range f.versions {

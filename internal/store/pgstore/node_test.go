@@ -6,6 +6,7 @@ import (
 
 	"muster"
 	"muster/internal/store"
+	"muster/internal/store/storetest"
 	"muster/test/postgres"
 )
 
@@ -44,13 +45,7 @@ func TestTakenForDead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	count := func(of string) (n int) {
-		t.Helper()
-		if err := other.pool.QueryRow(ctx, "SELECT count(*) FROM "+of).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
+	count := func(of string) int { return countRows(t, other, of) }
 	place, err := other.FeedEnd(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -89,18 +84,8 @@ func TestTakenForDead(t *testing.T) {
 		t.Error("nobody was told that it was taken for dead")
 	}
 	heard := 0
-	for {
-		entries, err := other.Feed(ctx, place, 16)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(entries) == 0 {
-			break
-		}
-		for _, e := range entries {
-			place = e.Place
-			heard += len(e.Facts)
-		}
+	for _, e := range storetest.Entries(t, other, place, 16) {
+		heard += len(e.Facts)
 	}
 	if heard != 8 {
 		t.Errorf("the other node heard of %d things, not of 8", heard)

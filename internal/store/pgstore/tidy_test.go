@@ -49,13 +49,7 @@ func TestTidy(t *testing.T) {
 	if err := s.tidy(ctx); err != nil {
 		t.Fatal(err)
 	}
-	rows := func(table string) (n int) {
-		t.Helper()
-		if err := s.pool.QueryRow(ctx, "SELECT count(*) FROM "+table).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
+	rows := func(table string) int { return countRows(t, s, table) }
 	if n := rows("sums"); n != 3 { // of writer 0 for both jobs, and of the one that lives for the first
 		t.Errorf("%d rows of counters are left", n)
 	}
@@ -86,4 +80,13 @@ func TestTidy(t *testing.T) {
 	if !missed {
 		t.Error("a reader that came too late was not told")
 	}
+}
+
+// countRows counts rows of a table, or of what else there may stand behind FROM.
+func countRows(t *testing.T, s *Store, of string) (n int) {
+	t.Helper()
+	if err := s.pool.QueryRow(t.Context(), "SELECT count(*) FROM "+of).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

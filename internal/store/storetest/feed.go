@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"testing"
 
 	"muster"
 	"muster/internal/store"
@@ -13,22 +14,30 @@ import (
 func feedOf(h *harness) (out []muster.Entry) {
 	h.Helper()
 	last := map[uint32]uint64{}
-	for place := muster.Place(""); ; {
-		entries, err := h.Feed(context.Background(), place, 3)
+	out = Entries(h, h.Store, "", 3)
+	for i, e := range out {
+		out[i].Here = false // what was told before the store was opened again is as true
+		if e.Seq != last[e.Writer]+1 || e.Missed {
+			h.Fatalf("entry %+v follows entry %d", e, last[e.Writer])
+		}
+		last[e.Writer] = e.Seq
+	}
+	return out
+}
+
+// Entries are those of a store's feed that come after a place, read a few at a time.
+func Entries(t testing.TB, s store.Store, after muster.Place, few int) (all []muster.Entry) {
+	t.Helper()
+	for {
+		entries, err := s.Feed(context.Background(), after, few)
 		if err != nil {
-			h.Fatalf("feed: %v", err)
+			t.Fatalf("feed: %v", err)
 		}
 		if len(entries) == 0 {
-			return out
+			return all
 		}
-		for i, e := range entries {
-			entries[i].Here = false // what was told before the store was opened again is as true
-			if e.Seq != last[e.Writer]+1 || e.Missed {
-				h.Fatalf("entry %+v follows entry %d", e, last[e.Writer])
-			}
-			last[e.Writer], place = e.Seq, e.Place
-		}
-		out = append(out, entries...)
+		all = append(all, entries...)
+		after = entries[len(entries)-1].Place
 	}
 }
 
